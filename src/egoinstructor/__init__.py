@@ -1,0 +1,39 @@
+"""egoinstructor: retrieval-augmented captioning of egocentric video.
+
+The public face. Names are imported when they are first used, so that `import egoinstructor` is fast and needs no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from egoinstructor.captioner import Captioner
+    from egoinstructor.records import Caption, Clip, Frames, Reference
+    from egoinstructor.video.decode import load_video
+
+_HOMES = {
+    "Caption": "egoinstructor.records",
+    "Captioner": "egoinstructor.captioner",
+    "Clip": "egoinstructor.records",
+    "Frames": "egoinstructor.records",
+    "Reference": "egoinstructor.records",
+    "load_video": "egoinstructor.video.decode",
+}
+
+__version__ = version("egoinstructor")
+__all__ = ["Caption", "Captioner", "Clip", "Frames", "Reference", "__version__", "load_video"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its home (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'egoinstructor' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return __all__

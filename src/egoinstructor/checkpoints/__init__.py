@@ -1,0 +1,1 @@
+"""Published weights → ours, and back: declarative key tables, strict both ways; safetensors out."""

@@ -1,0 +1,69 @@
+"""Opening a folder of ours: everything that `from_pretrained` would let pass with a warning is an error here."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from egoinstructor.checkpoints.reading import read_json
+from egoinstructor.checkpoints.sources import TOKENIZER_FILES, find_folder
+from egoinstructor.errors import CheckpointError
+from egoinstructor.model.configuration import EgoInstructorConfig
+from egoinstructor.model.modeling import EgoInstructorForConditionalGeneration
+from egoinstructor.model.processing import EgoInstructorProcessor
+
+_MODEL_FILES = ["*.json", "*.safetensors", *TOKENIZER_FILES]
+
+
+def load(
+    folder: str | Path,
+    *,
+    dtype: torch.dtype | None = None,
+    attn_implementation: str = "sdpa",
+    device_map: str | dict[str, Any] | None = None,
+) -> tuple[EgoInstructorForConditionalGeneration, EgoInstructorProcessor]:
+    """Open a model folder, strictly.
+
+    Args:
+        folder: what `convert` or `save_pretrained` wrote, or a Hub id.
+        dtype: number format to load into; None for the files' own.
+        attn_implementation: "sdpa" or "eager".
+        device_map: as transformers takes it, "auto" to spread a large model over devices.
+
+    Raises:
+        CheckpointError: not such a folder, damaged or missing tensors, or a tokenizer that does not fit the model.
+    """
+    path = find_folder(folder, _MODEL_FILES, "model")
+    model_type = read_json(path / "config.json").get("model_type") if (path / "config.json").is_file() else None
+    if model_type != EgoInstructorConfig.model_type:
+        raise CheckpointError(
+            f"{path} is no egoinstructor model (model_type {model_type!r}, 'egoinstructor' is needed). Make one of the "
+            "published checkpoints with 'egoinstructor convert', or give them as --base and --captioner."
+        )
+    try:
+        model, info = EgoInstructorForConditionalGeneration.from_pretrained(
+            path,
+            dtype=dtype or "auto",
+            attn_implementation=attn_implementation,
+            device_map=device_map,
+            output_loading_info=True,
+            local_files_only=True,
+        )
+        processor = EgoInstructorProcessor.from_pretrained(path, local_files_only=True)
+    except (OSError, SafetensorError, RuntimeError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path} can't be opened: {error}. Convert or download it again.") from error
+    wrong = {kind: names for kind, names in info.items() if names and kind != "error_msgs"}
+    if wrong:
+        raise CheckpointError(f"{path} does not fit its config.json: {wrong}. Convert or download it again.")
+    fitted = deepcopy(model.config)
+    processor.fit(fitted)
+    if fitted.to_dict() != model.config.to_dict():
+        raise CheckpointError(
+            f"{path}: the tokenizer's special tokens have other ids than the model's configuration says. "
+            "The tokenizer belongs to another model; convert again."
+        )
+    return model.eval(), processor

@@ -1,0 +1,67 @@
+"""The `egoinstructor` command: one short file per subcommand, no logic here or there."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.logging import RichHandler
+
+from egoinstructor import __version__
+from egoinstructor.cli import caption, convert, info
+from egoinstructor.errors import EgoInstructorError
+
+logger = logging.getLogger("egoinstructor")
+
+USAGE_ERROR = 2
+INTERRUPTED = 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    parser = argparse.ArgumentParser(
+        prog="egoinstructor",
+        description="Caption egocentric video with the help of how-to clips.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"egoinstructor {__version__}")
+    parser.add_argument("--verbose", action="store_true", help="say more on the way")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for command in (caption, convert, info):
+        command.add(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        0 when done, 2 when something that was given can't be used, 130 when interrupted.
+    """
+    arguments = build_parser().parse_args(argv)
+    return run(arguments.run, arguments, verbose=arguments.verbose)
+
+
+def run(command: object, arguments: argparse.Namespace, *, verbose: bool = False) -> int:
+    """Run a command's function; turn what a user can mend into one message and an exit code."""
+    set_up_logging(verbose)
+    try:
+        assert callable(command)
+        command(arguments)
+    except EgoInstructorError as error:
+        logger.error("%s", error)
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        logger.error("interrupted; what was printed before is complete")
+        return INTERRUPTED
+    return 0
+
+
+def set_up_logging(verbose: bool) -> None:
+    """Messages and progress go to standard error, so that standard output holds results alone."""
+    handler = RichHandler(console=Console(stderr=True), show_time=False, show_path=False, rich_tracebacks=verbose)
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING, format="%(message)s", handlers=[handler], force=True
+    )

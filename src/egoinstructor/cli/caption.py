@@ -1,0 +1,97 @@
+"""`egoinstructor caption`: caption one clip, or every sample of an inference file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress
+
+from egoinstructor.cli.options import add_model_options, open_captioner, positive
+from egoinstructor.errors import InputError
+from egoinstructor.inference_file import read_inference_file
+from egoinstructor.records import Caption, Clip, Reference
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "caption", help="caption an egocentric clip with reference clips", description=__doc__, allow_abbrev=False
+    )
+    parser.add_argument("video", nargs="?", metavar="EGO", help="video file, or folder of Ego4D pieces")
+    parser.add_argument("--start", type=float, metavar="S", help="start of the clip, seconds")
+    parser.add_argument("--end", type=float, metavar="S", help="end of the clip, seconds")
+    parser.add_argument(
+        "--reference",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("CLIP", "NARRATION"),
+        help="a how-to clip and what is said in it; repeat, most relevant first",
+    )
+    parser.add_argument("--testdata", metavar="FILE", help="instead of EGO: an inference JSON in the original's format")
+    add_model_options(parser)
+    add_generation_options(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object a caption, one a line")
+    parser.set_defaults(run=run)
+
+
+def add_generation_options(parser: argparse.ArgumentParser) -> None:
+    """How to read and write."""
+    group = parser.add_argument_group("reading and writing")
+    group.add_argument("--shots", type=int, metavar="N", help="references to read (default: all; 0: the clip alone)")
+    group.add_argument("--num-frames", type=positive, metavar="F", help="frames a clip (default: the model's)")
+    group.add_argument("--num-beams", type=positive, default=3, metavar="N", help="beams (default: 3)")
+    group.add_argument("--max-new-tokens", type=positive, default=64, metavar="N", help="longest caption (default: 64)")
+    group.add_argument("--instruction", help="what the model is asked of every clip")
+    group.add_argument("--batch-size", type=positive, default=1, metavar="B", help="clips at a time (default: 1)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Caption, printing each as soon as it is there."""
+    queries = _queries(arguments)
+    captioner = open_captioner(arguments)
+    console = Console()
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("captioning", total=len(queries))
+        for first in range(0, len(queries), arguments.batch_size):
+            batch = queries[first : first + arguments.batch_size]
+            captions = captioner.caption_batch(
+                batch,
+                shots=arguments.shots,
+                num_frames=arguments.num_frames,
+                instruction=arguments.instruction,
+                num_beams=arguments.num_beams,
+                max_new_tokens=arguments.max_new_tokens,
+            )
+            for caption in captions:
+                show(caption, console, as_json=arguments.json)
+            progress.advance(task, len(batch))
+
+
+def show(caption: Caption, console: Console, *, as_json: bool) -> None:
+    """One caption with the references it was written from."""
+    if as_json:
+        console.print(json.dumps(caption.as_dict(), ensure_ascii=False), markup=False, highlight=False, soft_wrap=True)
+        return
+    console.print(f"[bold]{escape(caption.text)}[/bold]  [dim]{escape(repr(caption.clip))}[/dim]", highlight=False)
+    for number, reference in enumerate(caption.references, start=1):
+        console.print(
+            f"  {number}. {escape(reference.narration)}  [dim]{escape(repr(reference.clip))}[/dim]", highlight=False
+        )
+    for reference, reason in caption.dropped:
+        console.print(f"  [yellow]not read[/yellow] ({reason}): {escape(reference.narration)}", highlight=False)
+
+
+def _queries(arguments: argparse.Namespace) -> list[tuple[Clip, list[Reference]]]:
+    if arguments.testdata:
+        if arguments.video or arguments.reference or arguments.start is not None or arguments.end is not None:
+            raise InputError("--testdata brings its own clips; leave out EGO, --start, --end and --reference.")
+        return read_inference_file(arguments.testdata)
+    if not arguments.video:
+        raise InputError("no video was given; name one, or an inference file with --testdata.")
+    references = [Reference(video, narration) for video, narration in arguments.reference]
+    return [(Clip(arguments.video, arguments.start, arguments.end), references)]

@@ -1,0 +1,197 @@
+"""What flows through the system: a clip, its frames, a reference, a caption.
+
+Frozen dataclasses that validate themselves. They know nothing of files' contents, models or tokens, and importing them
+imports neither numpy nor torch.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from egoinstructor.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+VideoSource = Path | bytes
+"""A video file, a folder of fixed-length pieces (Ego4D), or an encoded video in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A span of one video, in seconds; without `start` and `end`, the whole of it.
+
+    Raises:
+        InputError: a time that is negative or not finite, or `start >= end`.
+    """
+
+    video: VideoSource
+    start: float | None = None
+    end: float | None = None
+
+    def __post_init__(self) -> None:
+        """Accept a path as a string, and check the times."""
+        object.__setattr__(self, "video", as_source(self.video))
+        for name, seconds in (("start", self.start), ("end", self.end)):
+            if seconds is not None and (not math.isfinite(seconds) or seconds < 0):
+                raise InputError(f"{name}={seconds} of {self.name}: a time must be 0 or more seconds.")
+        if self.end is not None and (self.start or 0.0) >= self.end:
+            raise InputError(
+                f"start={self.start or 0.0} and end={self.end} of {self.name}: the start must lie before the end."
+            )
+
+    @property
+    def name(self) -> str:
+        """The video as a message names it."""
+        return source_name(self.video)
+
+    def __repr__(self) -> str:
+        """Name and span."""
+        if self.start is None and self.end is None:
+            return f"Clip({self.name})"
+        return f"Clip({self.name}, {self.start or 0.0:g}s–{'end' if self.end is None else f'{self.end:g}s'})"
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """Decoded frames of one clip, upright, in display order.
+
+    Args:
+        pixels: uint8 RGB `(F, H, W, 3)`.
+        timestamps: seconds from the start of the video `(F,)`, never decreasing.
+        indices: position of each frame in the video, counted from 0 in display order `(F,)`.
+        source: the video as a message names it.
+
+    Raises:
+        InputError: shapes or types that don't belong together.
+    """
+
+    pixels: np.ndarray
+    timestamps: np.ndarray
+    indices: np.ndarray
+    source: str
+
+    def __post_init__(self) -> None:
+        """Check shapes and types."""
+        shape = self.pixels.shape
+        if self.pixels.dtype.name != "uint8" or len(shape) != 4 or shape[3] != 3 or 0 in shape:
+            raise InputError(
+                f"frames of {self.source}: {self.pixels.dtype} {shape}; they must be uint8 of shape (F, H, W, 3), F >= 1."
+            )
+        if not (self.timestamps.shape == self.indices.shape == shape[:1]):
+            raise InputError(
+                f"frames of {self.source}: {shape[0]} frames with {self.timestamps.shape} timestamps "
+                f"and {self.indices.shape} indices; there must be one of each for every frame."
+            )
+
+    def __len__(self) -> int:
+        """Number of frames F."""
+        return int(self.pixels.shape[0])
+
+    def __repr__(self) -> str:
+        """Shapes, not numbers."""
+        return (
+            f"Frames({self.source}, {tuple(self.pixels.shape)}, "
+            f"{float(self.timestamps[0]):.2f}s–{float(self.timestamps[-1]):.2f}s)"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """An exocentric how-to clip with what is said in it: one in-context example.
+
+    Args:
+        video: the file, or the encoded bytes.
+        narration: what is said.
+        start: seconds, or None for the start of the video.
+        end: seconds, or None for its end.
+        score: similarity to the query, where a retriever gave one.
+        latents: what the captioner's vision side made of the clip `(L, V)`, where it is at hand: the clip is then not
+            decoded again.
+
+    Raises:
+        InputError: an empty narration, or times that a `Clip` refuses.
+    """
+
+    video: VideoSource
+    narration: str
+    start: float | None = None
+    end: float | None = None
+    score: float | None = None
+    latents: torch.Tensor | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Accept a path as a string; check times and narration."""
+        object.__setattr__(self, "video", self.clip.video)
+        if not isinstance(self.narration, str) or not self.narration.strip():
+            raise InputError(
+                f"narration {self.narration!r} of {self.clip.name}: a reference needs a narration in words."
+            )
+
+    @property
+    def clip(self) -> Clip:
+        """Where the reference is seen."""
+        return Clip(self.video, self.start, self.end)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: everything but the latents."""
+        return {
+            "video": self.clip.name,
+            "start": self.start,
+            "end": self.end,
+            "narration": self.narration,
+            "score": self.score,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """A caption and what it was written from.
+
+    Args:
+        text: the caption.
+        clip: the egocentric clip.
+        references: the references that the model read, most relevant first.
+        dropped: references that were given but not read, each with the reason.
+        prompt: the text that the model read, `<image>` standing for each clip.
+    """
+
+    text: str
+    clip: Clip
+    references: tuple[Reference, ...] = ()
+    dropped: tuple[tuple[Reference, str], ...] = ()
+    prompt: str = field(default="", repr=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "caption": self.text,
+            "video": self.clip.name,
+            "start": self.clip.start,
+            "end": self.clip.end,
+            "references": [reference.as_dict() for reference in self.references],
+            "dropped": [{**reference.as_dict(), "reason": reason} for reference, reason in self.dropped],
+        }
+
+
+def as_source(video: str | os.PathLike[str] | bytes) -> VideoSource:
+    """A path as `Path`, bytes as they are.
+
+    Raises:
+        InputError: something else.
+    """
+    if isinstance(video, bytes):
+        return video
+    if isinstance(video, str | os.PathLike):
+        return Path(video)
+    raise InputError(f"video {video!r} is a {type(video).__name__}; give a path, or the bytes of an encoded video.")
+
+
+def source_name(source: VideoSource) -> str:
+    """A video as a message names it."""
+    return f"<{len(source)} bytes>" if isinstance(source, bytes) else str(source)

@@ -1,0 +1,134 @@
+"""One open video file: what it is, which frames a segment means, and those frames."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from egoinstructor.errors import InputError, VideoError
+from egoinstructor.records import Clip, Frames, VideoSource, source_name
+from egoinstructor.video import reader, sampling, torchcodec_reader
+from egoinstructor.video.container import OpenVideo, open_video
+from egoinstructor.video.timeline import Timeline, read_timeline
+
+Backend = Literal["auto", "pyav", "torchcodec"]
+Sampling = Literal["segment_center", "linspace"]
+
+
+@dataclass(frozen=True, slots=True)
+class VideoInfo:
+    """What a video is.
+
+    Args:
+        width: pixels, as displayed (after rotation).
+        height: pixels, as displayed.
+        fps: frames per second; the mean one where the rate varies.
+        num_frames: frames that can be shown.
+        duration: seconds from the first frame's start to the last frame's end.
+        codec: FFmpeg's name of it, such as `h264`.
+        rotation: quarter turns counter-clockwise that the file asks a player for, in degrees: 0, 90, 180 or 270.
+        variable_frame_rate: whether some frame is half a frame or more from its place at a constant rate.
+    """
+
+    width: int
+    height: int
+    fps: float
+    num_frames: int
+    duration: float
+    codec: str
+    rotation: int
+    variable_frame_rate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFile:
+    """An open file and its timeline; made by `open_file`."""
+
+    source: VideoSource
+    video: OpenVideo
+    timeline: Timeline
+
+    @property
+    def fps(self) -> float:
+        """Frames per second, the mean one where the rate varies."""
+        return float(self.timeline.rate)
+
+    def info(self) -> VideoInfo:
+        """What the video is; decodes one frame.
+
+        Raises:
+            VideoError: the first frame is damaged.
+        """
+        container, stream = self.video
+        container.seek(self.timeline.pts[0], stream=stream)
+        frame = next(container.decode(stream), None)
+        if frame is None:
+            raise VideoError(f"video {source_name(self.source)}: its first frame can't be decoded. Fetch it again.")
+        turns = reader.quarter_turns(frame)
+        width, height = (frame.width, frame.height) if turns % 2 == 0 else (frame.height, frame.width)
+        return VideoInfo(
+            width=width,
+            height=height,
+            fps=self.fps,
+            num_frames=len(self.timeline.pts),
+            duration=float(self.timeline.duration),
+            codec=stream.codec.canonical_name,
+            rotation=90 * turns,
+            variable_frame_rate=not self.timeline.constant,
+        )
+
+    def choose(self, clip: Clip, num_frames: int, policy: Sampling, rng: random.Random | None = None) -> list[int]:
+        """Display indices of the frames that stand for a clip.
+
+        Policies count at a constant rate. Where the rate varies, number i means the frame on the screen at `i / fps`.
+
+        Raises:
+            VideoError: the clip isn't in the video, or not in the part that can be read.
+        """
+        line = self.timeline
+        end = float(line.declared) if clip.end is None else clip.end
+        if end > line.duration + sampling.END_SLACK and end <= line.declared:
+            raise VideoError(
+                f"{clip}: the file is cut off: of {float(line.declared):.2f} s only the first "
+                f"{float(line.duration):.2f} s can be read. Choose an end within those, or fetch it again."
+            )
+        start, end = sampling.clip_span(clip, float(line.duration))
+        if policy == "linspace":
+            numbers = sampling.linspace_segment(start, end, self.fps, line.nominal_frames, num_frames)
+        else:
+            numbers = sampling.exo_segment(start, end, self.fps, line.nominal_frames, num_frames, rng)
+        return [line.display_index(number) for number in numbers]
+
+    def read(self, indices: Sequence[int], backend: Backend = "auto") -> Frames:
+        """Exactly the frames with those display indices, in that order.
+
+        Raises:
+            InputError: no indices, or one outside the video.
+            VideoError: a frame, or one that it depends on, is damaged or missing.
+        """
+        name, total = source_name(self.source), len(self.timeline.pts)
+        outside = [index for index in indices if not 0 <= index < total]
+        if outside or not len(indices):
+            raise InputError(f"frames {outside} of {name}: give at least one index, each from 0 to {total - 1}.")
+        if backend == "torchcodec":
+            pixels = torchcodec_reader.read(self.source, indices)
+        else:
+            pixels = reader.read(self.video, self.timeline, indices, name)
+        timestamps = np.array([self.timeline.seconds(index) for index in indices])
+        return Frames(pixels, timestamps, np.array(indices, dtype=np.int64), name)
+
+
+@contextmanager
+def open_file(source: VideoSource) -> Iterator[VideoFile]:
+    """Open a file or encoded bytes.
+
+    Raises:
+        VideoError: not there, not readable, no video, or damaged.
+    """
+    with open_video(source) as video:
+        yield VideoFile(source, video, read_timeline(video, source_name(source)))

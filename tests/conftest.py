@@ -1,0 +1,118 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from egoinstructor.model import EgoInstructorForConditionalGeneration, EgoInstructorProcessor
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """One thread a process, however pytest was started: the same sums in the same order, and no spinning at barriers."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real clips and a real tokenizer, which are not ours to ship."""
+    folder = REPOSITORY.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"needs the real clips and tokenizer, which are not part of the repository: no folder {folder}")
+    return folder
+
+
+@dataclass(frozen=True)
+class Golden:
+    """The original at toy size: its checkpoints in the published layout, and what it computed from them."""
+
+    folder: Path
+    tensors: dict[str, Tensor]
+    facts: dict[str, Any]
+
+    @property
+    def base(self) -> Path:
+        return self.folder / "base"
+
+    @property
+    def captioner(self) -> Path:
+        return self.folder / "captioner.pt"
+
+    @property
+    def tokenizer(self) -> Path:
+        return self.folder / "tokenizer"
+
+    def load(self, **options: Any) -> tuple[EgoInstructorForConditionalGeneration, EgoInstructorProcessor]:
+        """A fresh model through the real converter."""
+        from egoinstructor.checkpoints.convert import load_original
+
+        return load_original(self.base, self.captioner, tokenizer=self.tokenizer, **options)
+
+
+def _golden(name: str) -> Golden:
+    from safetensors.torch import load_file
+
+    folder = Path(__file__).parent / "golden" / name
+    facts = json.loads((folder / "golden.json").read_text(encoding="utf-8"))
+    return Golden(folder, load_file(folder / "golden.safetensors"), facts)
+
+
+@pytest.fixture(scope="session", params=["a", "b"])
+def golden(request: pytest.FixtureRequest) -> Golden:
+    """Both goldens: a has cross-attention in every layer and 8 frames, b in every second and 4."""
+    return _golden(request.param)
+
+
+@pytest.fixture(scope="session")
+def golden_a() -> Golden:
+    """One golden, where the other would show nothing new."""
+    return _golden("a")
+
+
+@pytest.fixture(scope="session")
+def toy(golden_a: Golden) -> tuple[EgoInstructorForConditionalGeneration, EgoInstructorProcessor]:
+    """A toy model that writes sensible captions. Tests must not change it."""
+    return golden_a.load()
+
+
+@pytest.fixture(scope="session")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Four short videos that look different: an ego clip and three references, 3 s at 10 frames a second."""
+    import av
+    import numpy as np
+
+    folder = tmp_path_factory.mktemp("videos")
+    paths = {}
+    for seed, name in enumerate(["ego", "exo1", "exo2", "exo3"]):
+        picture = np.random.default_rng(seed).integers(0, 255, (12, 16, 3), dtype=np.uint8)
+        paths[name] = folder / f"{name}.mp4"
+        with av.open(paths[name], "w") as container:
+            stream = container.add_stream("libx264", rate=10, options={"threads": "1"})
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            for i in range(30):
+                image = np.roll(picture, i, axis=1).repeat(4, 0).repeat(4, 1)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            container.mux(stream.encode(None))
+    return paths
+
+
+@pytest.fixture(scope="session")
+def model_folder(golden_a: Golden, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy model, converted."""
+    from egoinstructor.checkpoints.convert import convert
+
+    folder = tmp_path_factory.mktemp("converted") / "toy"
+    convert(golden_a.base, golden_a.captioner, folder, tokenizer=golden_a.tokenizer)
+    return folder
