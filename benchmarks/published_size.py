@@ -19,10 +19,10 @@ import time
 from pathlib import Path
 
 import torch
-from published import Stopwatch, machine, peak_gb, watch_model, write_published_checkpoint
 
 from egoinstructor import Captioner, Clip, Reference
 from egoinstructor.checkpoints.convert import convert
+from published import Stopwatch, machine, peak_gb, watch_model, write_published_checkpoint
 
 
 def step_write(arguments: argparse.Namespace, scratch: Path) -> dict:
