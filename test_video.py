@@ -15,7 +15,7 @@ from rich.console import Console
 
 from egoinstructor.cli import run
 from egoinstructor.cli.caption import show
-from egoinstructor.cli.options import DTYPES, torch_dtype
+from egoinstructor.cli.options import DTYPES, quiet_transformers, torch_dtype
 from egoinstructor.inference_file import read_inference_file
 
 
@@ -37,12 +37,10 @@ def main() -> int:
 
 def caption(arguments: argparse.Namespace) -> None:
     """Caption the samples one by one, as the script did."""
-    from transformers.utils import logging as transformers_logging
-
     from egoinstructor.captioner import Captioner
     from egoinstructor.model.prompt import SCRIPT
 
-    transformers_logging.disable_progress_bar()
+    quiet_transformers()
     queries = read_inference_file(arguments.testdata)
     captioner = Captioner.from_original(
         arguments.pretrained_name_or_path,

@@ -88,7 +88,7 @@ def toy(golden_a: Golden) -> tuple[EgoInstructorForConditionalGeneration, EgoIns
 
 
 @pytest.fixture(scope="session")
-def videos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def short_videos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Four short videos that look different: an ego clip and three references, 3 s at 10 frames a second."""
     import av
     import numpy as np

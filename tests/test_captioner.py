@@ -20,8 +20,8 @@ def captioner(toy):
 
 
 @pytest.fixture
-def references(videos):
-    return [Reference(videos[name], text) for name, text in NARRATIONS.items()]
+def references(short_videos):
+    return [Reference(short_videos[name], text) for name, text in NARRATIONS.items()]
 
 
 @pytest.fixture
@@ -34,104 +34,108 @@ def encoded(monkeypatch, toy):
     return counts
 
 
-def test_caption(captioner, videos, references):
-    caption = captioner.caption(videos["ego"], references)
+def test_caption(captioner, short_videos, references):
+    caption = captioner.caption(short_videos["ego"], references)
     assert isinstance(caption, Caption)
     assert caption.text
     assert caption.references == tuple(references)
     assert caption.dropped == ()
-    assert caption.clip == Clip(videos["ego"])
+    assert caption.clip == Clip(short_videos["ego"])
     assert caption.prompt.count("<image>") == 4
     for text in NARRATIONS.values():
         assert f"<answer>{text}<|endofchunk|>" in caption.prompt
 
 
-def test_a_batch_of_unequal_queries_is_its_single_runs(captioner, videos, references):
+def test_a_batch_of_unequal_queries_is_its_single_runs(captioner, short_videos, references):
     queries = [
-        (Clip(videos["ego"]), references),
-        (Clip(videos["exo3"]), []),
-        (Clip(videos["ego"], 1.0, 2.5), references[1:]),
+        (Clip(short_videos["ego"]), references),
+        (Clip(short_videos["exo3"]), []),
+        (Clip(short_videos["ego"], 1.0, 2.5), references[1:]),
     ]
     together = [c.text for c in captioner.caption_batch(queries)]
     assert together == [captioner.caption_batch([query])[0].text for query in queries]
     assert len(set(together)) > 1
 
 
-def test_each_distinct_clip_is_encoded_once(captioner, videos, references, encoded):
-    queries = [(Clip(videos["ego"]), references), (Clip(videos["ego"], 0, 2), references), (Clip(videos["exo1"]), [])]
+def test_each_distinct_clip_is_encoded_once(captioner, short_videos, references, encoded):
+    queries = [
+        (Clip(short_videos["ego"]), references),
+        (Clip(short_videos["ego"], 0, 2), references),
+        (Clip(short_videos["exo1"]), []),
+    ]
     captioner.caption_batch(queries, num_beams=3)
     assert sum(encoded) == 5  # ego, ego 0–2 s, and three references, one of which is a query too
     captioner.caption_batch(queries, num_beams=3)
     assert sum(encoded) == 5, "kept from the call before"
 
 
-def test_latents_given_are_not_decoded_again(captioner, videos, references, encoded, tmp_path):
-    expected = captioner.caption(videos["ego"], references).text
+def test_latents_given_are_not_decoded_again(captioner, short_videos, references, encoded, tmp_path):
+    expected = captioner.caption(short_videos["ego"], references).text
     latents = captioner.encode([r.clip for r in references])
     encoded.clear()
     gone = [Reference(tmp_path / f"{i}.mp4", r.narration, latents=latents[r.clip]) for i, r in enumerate(references)]
     fresh = Captioner(captioner.model, captioner.processor)
-    assert fresh.caption(videos["ego"], gone).text == expected
+    assert fresh.caption(short_videos["ego"], gone).text == expected
     assert sum(encoded) == 1
 
 
-def test_a_file_that_changed_is_another_video(captioner, videos, tmp_path, encoded):
+def test_a_file_that_changed_is_another_video(captioner, short_videos, tmp_path, encoded):
     path = tmp_path / "clip.mp4"
-    path.write_bytes(videos["exo1"].read_bytes())
+    path.write_bytes(short_videos["exo1"].read_bytes())
     first = captioner.encode([Clip(path)])[Clip(path)]
-    path.write_bytes(videos["exo2"].read_bytes())
+    path.write_bytes(short_videos["exo2"].read_bytes())
     assert not torch.equal(captioner.encode([Clip(path)])[Clip(path)], first)
     assert sum(encoded) == 2
 
 
-def test_bytes_are_a_video_too(captioner, videos, references):
+def test_bytes_are_a_video_too(captioner, short_videos, references):
     from_bytes = [Reference(r.video.read_bytes(), r.narration) for r in references]
-    caption = captioner.caption(videos["ego"].read_bytes(), from_bytes)
-    assert caption.text == captioner.caption(videos["ego"], references).text
-    assert caption.as_dict()["video"] == f"<{len(videos['ego'].read_bytes())} bytes>"
+    caption = captioner.caption(short_videos["ego"].read_bytes(), from_bytes)
+    assert caption.text == captioner.caption(short_videos["ego"], references).text
+    assert caption.as_dict()["video"] == f"<{len(short_videos['ego'].read_bytes())} bytes>"
 
 
-def test_shots(captioner, videos, references):
-    assert captioner.caption(videos["ego"], references, shots=2).references == tuple(references[:2])
-    zero = captioner.caption(videos["ego"], references, shots=0)
+def test_shots(captioner, short_videos, references):
+    assert captioner.caption(short_videos["ego"], references, shots=2).references == tuple(references[:2])
+    zero = captioner.caption(short_videos["ego"], references, shots=0)
     assert zero.references == ()
     assert zero.prompt.count("<image>") == 1
     with pytest.raises(InputError, match="4 shots for .*ego.mp4, which has 3 references"):
-        captioner.caption(videos["ego"], references, shots=4)
+        captioner.caption(short_videos["ego"], references, shots=4)
     with pytest.raises(InputError, match="-1 shots"):
-        captioner.caption(videos["ego"], references, shots=-1)
+        captioner.caption(short_videos["ego"], references, shots=-1)
 
 
-def test_too_long_a_prompt_says_which_references_it_left_out(captioner, videos, references):
-    long = [references[0], Reference(videos["exo2"], "stir " * 60), references[2]]
-    caption = captioner.caption(videos["ego"], long)
+def test_too_long_a_prompt_says_which_references_it_left_out(captioner, short_videos, references):
+    long = [references[0], Reference(short_videos["exo2"], "stir " * 60), references[2]]
+    caption = captioner.caption(short_videos["ego"], long)
     assert caption.references == (long[0],)
     assert caption.dropped == ((long[1], "the prompt would be too long"), (long[2], "the prompt would be too long"))
 
 
-def test_presets_and_video_order(captioner, videos, references):
-    training = captioner.caption(videos["ego"], references)
-    script = captioner.caption(videos["ego"], references, preset=SCRIPT)
+def test_presets_and_video_order(captioner, short_videos, references):
+    training = captioner.caption(short_videos["ego"], references)
+    script = captioner.caption(short_videos["ego"], references, preset=SCRIPT)
     assert training.prompt.startswith(f"<|endoftext|><image>User:{TRAINING.instruction}")
     assert script.prompt.startswith(f"<image>User:{SCRIPT.instruction}")
-    own = captioner.caption(videos["ego"], references, instruction="Say it")
+    own = captioner.caption(short_videos["ego"], references, instruction="Say it")
     assert own.prompt.count("User:Say it GPT:") == 4
 
 
-def test_legacy_video_order_hands_over_the_ego_clip_first(captioner, videos, references, monkeypatch):
+def test_legacy_video_order_hands_over_the_ego_clip_first(captioner, short_videos, references, monkeypatch):
     seen = {}
     generate = captioner.model.generate
     monkeypatch.setattr(
         captioner.model, "generate", lambda **kw: seen.update(latents=kw["video_latents"][0]) or generate(**kw)
     )
-    ego = captioner.encode([Clip(videos["ego"])], sampling="linspace")[Clip(videos["ego"])]
+    ego = captioner.encode([Clip(short_videos["ego"])], sampling="linspace")[Clip(short_videos["ego"])]
     for legacy, place in ((False, -1), (True, 0)):
-        captioner.caption(videos["ego"], references, preset=SCRIPT, legacy_video_order=legacy)
+        captioner.caption(short_videos["ego"], references, preset=SCRIPT, legacy_video_order=legacy)
         assert [bool(torch.equal(clip, ego)) for clip in seen["latents"]].index(True) == place % 4
 
 
-def test_one_captioner_under_several_threads(captioner, videos, references):
-    clips = [Clip(videos[name], 0.0, 1.0 + i / 4) for i, name in enumerate(["ego", "exo1", "exo2", "exo3"])]
+def test_one_captioner_under_several_threads(captioner, short_videos, references):
+    clips = [Clip(short_videos[name], 0.0, 1.0 + i / 4) for i, name in enumerate(["ego", "exo1", "exo2", "exo3"])]
     expected = [captioner.caption_batch([(clip, references)])[0].text for clip in clips]
     results: dict[int, str] = {}
 
@@ -146,26 +150,29 @@ def test_one_captioner_under_several_threads(captioner, videos, references):
     assert [results[i] for i in range(8)] == expected * 2
 
 
-def test_the_two_ways_to_open_a_model_agree(golden_a, model_folder, videos, references):
+def test_the_two_ways_to_open_a_model_agree(golden_a, model_folder, short_videos, references):
     converted = Captioner.from_pretrained(model_folder, device="cpu")
     straight = Captioner.from_original(golden_a.base, golden_a.captioner, tokenizer=golden_a.tokenizer, device="cpu")
-    assert converted.caption(videos["ego"], references).text == straight.caption(videos["ego"], references).text
+    assert (
+        converted.caption(short_videos["ego"], references).text
+        == straight.caption(short_videos["ego"], references).text
+    )
     half = Captioner.from_pretrained(model_folder, device="cpu", dtype=torch.bfloat16)
     assert half.model.dtype == torch.bfloat16
-    assert half.caption(videos["ego"], references).text
+    assert half.caption(short_videos["ego"], references).text
 
 
-def test_what_can_not_be_opened(videos, tmp_path, model_folder):
+def test_what_can_not_be_opened(short_videos, tmp_path, model_folder):
     with pytest.raises(CheckpointError, match="not on this disk and could not be downloaded.*huggingface.co/no/such"):
         Captioner.from_pretrained("no/such")
     with pytest.raises(InputError, match="device 'cuda:77' can't be used here"):
         Captioner.from_pretrained(model_folder, device="cuda:77")
 
 
-def test_a_reference_that_can_not_be_read_is_named(captioner, videos, tmp_path):
+def test_a_reference_that_can_not_be_read_is_named(captioner, short_videos, tmp_path):
     missing = tmp_path / "gone.mp4"
     with pytest.raises(VideoError, match="gone.mp4"):
-        captioner.caption(videos["ego"], [Reference(missing, "stir")])
+        captioner.caption(short_videos["ego"], [Reference(missing, "stir")])
 
 
 def test_real_clips(captioner, shared_data):

@@ -98,6 +98,15 @@ def test_there_and_back(golden, tmp_path):
         assert torch.equal(again.state_dict()[name], tensor), name
 
 
+def test_written_in_half_precision(golden_a, tmp_path):
+    convert(golden_a.base, golden_a.captioner, tmp_path / "out", tokenizer=golden_a.tokenizer, dtype=torch.bfloat16)
+    half, _ = load(tmp_path / "out")
+    full, _ = golden_a.load()
+    assert half.dtype == torch.bfloat16
+    for name, tensor in full.state_dict().items():
+        assert torch.equal(half.state_dict()[name], tensor.bfloat16()), name
+
+
 WRONG = {
     "unknown tensor": (
         lambda folder: edit_captioner(folder, lambda s: s.update({"perceiver.extra": torch.zeros(3)})),

@@ -66,6 +66,11 @@ class Conversion:
     origins: dict[str, Origin]
     tensors: Callable[[], Iterator[tuple[str, Tensor]]]
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The number format of the embeddings, taken for the whole's."""
+        return getattr(torch, self.origins["decoder.embed_tokens.weight"].dtype)
+
     def summary(self) -> str:
         """One line."""
         counts = {
@@ -133,7 +138,12 @@ def plan(base: str | Path, captioner: str | Path | None) -> Conversion:
 
 
 def convert(
-    base: str | Path, captioner: str | Path | None, out: str | Path, *, tokenizer: str | Path | None = None
+    base: str | Path,
+    captioner: str | Path | None,
+    out: str | Path,
+    *,
+    tokenizer: str | Path | None = None,
+    dtype: torch.dtype | None = None,
 ) -> Conversion:
     """Write one folder: safetensors, configuration, processor, tokenizer, and a report of every tensor.
 
@@ -144,6 +154,7 @@ def convert(
         captioner: file of trainable tensors laid over it, or Hub id with `:file`; None for the base alone.
         out: the folder to make; it must not exist, or be empty.
         tokenizer: folder or Hub id; the base's folder if it holds one, else the published one.
+        dtype: number format to write; None for the files' own.
 
     Raises:
         CheckpointError: what `plan` refuses, a tokenizer that does not fit, a folder that is in use, a full disk.
@@ -151,7 +162,8 @@ def convert(
     with whole_folder(out) as folder:
         conversion = plan(base, captioner)
         processor = make_processor(conversion.config, base, tokenizer)
-        _write_shards(conversion, folder)
+        _write_shards(conversion, folder, dtype)
+        conversion.config.dtype = dtype or conversion.dtype
         conversion.config.architectures = [EgoInstructorForConditionalGeneration.__name__]
         conversion.config.save_pretrained(folder)
         processor.save_pretrained(folder)
@@ -243,7 +255,7 @@ def _some(items: list[str], at_most: int = 5) -> str:
     return ", ".join(items[:at_most]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _write_shards(conversion: Conversion, folder: Path) -> None:
+def _write_shards(conversion: Conversion, folder: Path, dtype: torch.dtype | None) -> None:
     """Write the tensors in shards, holding one shard at a time, with the index that transformers reads."""
     sizes = {n: o.dtype for n, o in conversion.origins.items()}
     weight_map: dict[str, str] = {}
@@ -261,7 +273,8 @@ def _write_shards(conversion: Conversion, folder: Path) -> None:
         shard.clear()
 
     held = 0
-    for name, tensor in conversion.tensors():
+    for name, original in conversion.tensors():
+        tensor = original.to(dtype or original.dtype)
         if shard and held + tensor.nbytes > SHARD_BYTES:
             flush()
             held = 0

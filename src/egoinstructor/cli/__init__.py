@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from egoinstructor import __version__
-from egoinstructor.cli import caption, convert, info
+from egoinstructor.cli import caption, convert, info, prepare, train
 from egoinstructor.errors import EgoInstructorError
 
 logger = logging.getLogger("egoinstructor")
@@ -29,7 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"egoinstructor {__version__}")
     parser.add_argument("--verbose", action="store_true", help="say more on the way")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (caption, convert, info):
+    for command in (caption, convert, prepare, train, info):
         command.add(commands)
     return parser
 
@@ -40,7 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 when done, 2 when something that was given can't be used, 130 when interrupted.
     """
-    arguments = build_parser().parse_args(argv)
+    parser = build_parser()
+    arguments, more = parser.parse_known_args(argv)
+    if more and not hasattr(arguments, "overrides"):
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
+    arguments.overrides = more
     return run(arguments.run, arguments, verbose=arguments.verbose)
 
 
@@ -53,8 +57,8 @@ def run(command: object, arguments: argparse.Namespace, *, verbose: bool = False
     except EgoInstructorError as error:
         logger.error("%s", error)
         return USAGE_ERROR
-    except KeyboardInterrupt:
-        logger.error("interrupted; what was printed before is complete")
+    except KeyboardInterrupt as stop:
+        logger.error("%s", str(stop) or "interrupted; what was printed before is complete")
         return INTERRUPTED
     return 0
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from rich.console import Console
 
+from egoinstructor.cli.options import DTYPES, torch_dtype
+
 
 def add(commands: Any) -> None:
     """Declare both commands."""
@@ -17,6 +19,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--captioner", metavar="FILE", help="EgoInstructor's weights, file or Hub id:file")
     parser.add_argument("--tokenizer", metavar="DIR", help="tokenizer folder or Hub id (default: the published one)")
     parser.add_argument("--out", required=True, metavar="DIR", help="the folder to make")
+    parser.add_argument("--dtype", choices=DTYPES, default="auto", help="number format to write (auto: the files')")
     parser.set_defaults(run=run)
 
     parser = commands.add_parser(
@@ -31,8 +34,16 @@ def run(arguments: argparse.Namespace) -> None:
     """Convert."""
     from egoinstructor.checkpoints.convert import REPORT, convert
 
-    conversion = convert(arguments.base, arguments.captioner, arguments.out, tokenizer=arguments.tokenizer)
-    Console().print(f"{arguments.out}: {conversion.summary()}; each is listed in {REPORT}", highlight=False)
+    conversion = convert(
+        arguments.base,
+        arguments.captioner,
+        arguments.out,
+        tokenizer=arguments.tokenizer,
+        dtype=torch_dtype(arguments.dtype),
+    )
+    Console().print(
+        f"{arguments.out}: {conversion.summary()}; each is listed in {REPORT}", highlight=False, soft_wrap=True
+    )
 
 
 def run_export(arguments: argparse.Namespace) -> None:

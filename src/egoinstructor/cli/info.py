@@ -10,6 +10,8 @@ from typing import Any
 
 from rich.console import Console
 
+from egoinstructor.cli.options import quiet_transformers
+
 PACKAGES = (
     "egoinstructor",
     "torch",
@@ -74,6 +76,7 @@ def _devices() -> dict[str, str]:
 def _model(folder: str) -> dict[str, Any]:
     from egoinstructor.checkpoints.loading import load
 
+    quiet_transformers()
     model, processor = load(folder)
     config = model.config
     return {

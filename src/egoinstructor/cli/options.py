@@ -41,18 +41,23 @@ def torch_dtype(name: str) -> torch.dtype | None:
     return None if name == "auto" else getattr(torch, name)
 
 
+def quiet_transformers() -> None:
+    """No bars of transformers' own, and no warnings that are ours to give."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
 def open_captioner(arguments: argparse.Namespace) -> Captioner:
     """Open the model that the options name.
 
     Raises:
         InputError: no model named, or two.
     """
-    from transformers.utils import logging as transformers_logging
-
     from egoinstructor.captioner import Captioner
 
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
+    quiet_transformers()
     dtype = torch_dtype(arguments.dtype)
     if arguments.model and (arguments.base or arguments.captioner):
         raise InputError("--model and --base/--captioner were both given; name one model.")

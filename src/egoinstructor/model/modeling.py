@@ -137,7 +137,10 @@ class EgoInstructorForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     def encode_videos(self, pixel_values: Tensor) -> Tensor:
         """Pixels `(B, C, F, 3, H, W)` → latents `(B, C, L, V)`. A clip's latents depend on that clip alone."""
-        patches = self.encode_frames(pixel_values)  # (B, C, F, P, V)
+        return self.resample(self.encode_frames(pixel_values))
+
+    def resample(self, patches: Tensor) -> Tensor:
+        """Patch tokens `(B, C, F, P, V)` → latents `(B, C, L, V)`."""
         return self.resampler(patches.flatten(0, 1)).unflatten(0, patches.shape[:2])
 
     # ------------------------------------------------------------------ text
@@ -149,6 +152,7 @@ class EgoInstructorForConditionalGeneration(PreTrainedModel, GenerationMixin):
         attention_mask: Tensor | None = None,
         pixel_values: Tensor | None = None,
         video_latents: Tensor | None = None,
+        patches: Tensor | None = None,
         labels: Tensor | None = None,
         past_key_values: CaptionCache | None = None,
         use_cache: bool | None = None,
@@ -161,7 +165,8 @@ class EgoInstructorForConditionalGeneration(PreTrainedModel, GenerationMixin):
             input_ids: `(B, T)`, or `(B·R, T)` where R consecutive rows (beams) share the clips of one sample.
             attention_mask: 1 at tokens, 0 at padding, for the cached tokens too; None where nothing is padded.
             pixel_values: `(B, C, F, 3, H, W)`: video j belongs to the j-th `<image>` of its sample; or
-            video_latents: `(B, C, L, V)`, what `encode_videos` made of them. With neither, the text is read alone.
+            video_latents: `(B, C, L, V)`, what `encode_videos` made of them; or
+            patches: `(B, C, F, P, V)`, what `encode_frames` made of them. With none, the text is read alone.
             labels: `(B, T)`, −100 where nothing is to be predicted.
             past_key_values: a `CaptionCache` that holds the tokens before these.
             use_cache: make one.
@@ -172,9 +177,9 @@ class EgoInstructorForConditionalGeneration(PreTrainedModel, GenerationMixin):
             `CaptionOutput`.
 
         Raises:
-            InputError: pixels and latents together, or rows that can't be shared out among the samples.
+            InputError: the clips in two forms, or rows that can't be shared out among the samples.
         """
-        latents = self._latents(input_ids, pixel_values, video_latents)
+        latents = self._latents(input_ids, pixel_values, video_latents, patches)
         cache = past_key_values
         if cache is None and use_cache:
             cache = CaptionCache()
@@ -200,12 +205,22 @@ class EgoInstructorForConditionalGeneration(PreTrainedModel, GenerationMixin):
             )
         return CaptionOutput(loss=loss, logits=logits, past_key_values=cache, video_latents=latents)
 
-    def _latents(self, input_ids: Tensor, pixel_values: Tensor | None, video_latents: Tensor | None) -> Tensor:
+    def _latents(
+        self,
+        input_ids: Tensor,
+        pixel_values: Tensor | None,
+        video_latents: Tensor | None,
+        patches: Tensor | None = None,
+    ) -> Tensor:
         """The clips' latents `(B, C, L, V)` from whichever form they came in; no clips give C = 0."""
-        if pixel_values is not None and video_latents is not None:
-            raise InputError("pixel_values and video_latents were both given; give the clips once.")
+        forms = {"pixel_values": pixel_values, "video_latents": video_latents, "patches": patches}
+        given = [name for name, form in forms.items() if form is not None]
+        if len(given) > 1:
+            raise InputError(f"{' and '.join(given)} were both given; give the clips once.")
         if pixel_values is not None:
             latents = self.encode_videos(pixel_values)
+        elif patches is not None:
+            latents = self.resample(patches)
         elif video_latents is not None:
             latents = video_latents.to(self.resampler.latents.dtype)
         else:

@@ -48,6 +48,11 @@ class EgoInstructorProcessor(ProcessorMixin):
         self.image_mean = image_mean
         self.image_std = image_std
 
+    @property
+    def answer_token_id(self) -> int:
+        """The id of `<answer>`."""
+        return self._id(ANSWER)
+
     # ------------------------------------------------------------------ in
 
     def pixels(self, frames: Frames) -> Tensor:
@@ -86,6 +91,12 @@ class EgoInstructorProcessor(ProcessorMixin):
             max_length=self.max_length - reserve,
         )
 
+    def query_of(self, prompt: Prompt) -> Prompt:
+        """A training prompt with the query's answer, and what follows, left out."""
+        end = len(prompt.input_ids) - prompt.input_ids[::-1].index(self.answer_token_id)
+        text = prompt.text[: prompt.text.rindex(ANSWER) + len(ANSWER)]
+        return Prompt(text, prompt.input_ids[:end], prompt.kept, prompt.dropped)
+
     def __call__(
         self,
         written: Sequence[Prompt],
@@ -118,7 +129,7 @@ class EgoInstructorProcessor(ProcessorMixin):
                 batch["input_ids"],
                 batch["attention_mask"],
                 image_token_id=self._id(IMAGE),
-                answer_token_id=self._id(ANSWER),
+                answer_token_id=self.answer_token_id,
                 end_of_chunk_token_id=self._id(END_OF_CHUNK),
             )
         return BatchFeature(batch)

@@ -1,0 +1,279 @@
+"""Samples → prompts with their clips, decoded in the loader's workers, the same for a given (seed, epoch, index).
+
+A reference that can't be read gives way to the next candidate; a query that can't be read is left out of its batch. Each is
+counted and reported, none is replaced by another sample, and no clip ever gets another clip's text.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from egoinstructor.errors import InputError, VideoError
+from egoinstructor.model.processing import EgoInstructorProcessor
+from egoinstructor.model.prompt import IGNORE, TRAINING, Prompt, clean_instruction
+from egoinstructor.records import Clip
+from egoinstructor.training.feature_cache import FeatureCache
+from egoinstructor.training.metadata import Sample
+from egoinstructor.video.decode import load_video
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """One turn of an epoch: which sample, when. An index of None fills a batch up and gives nothing to learn."""
+
+    epoch: int
+    index: int | None
+    progress: float = 0.0
+
+
+class EpochSampler(Sampler[Draw]):
+    """Each sample exactly once an epoch, in an order drawn from (seed, epoch), however many processes share it.
+
+    The original draws with replacement, the same list every epoch. Here the end is filled up with empty draws to full
+    batches on every process, rather than with samples seen before.
+
+    Args:
+        size: samples.
+        seed: of the order; None keeps the samples' own.
+        epochs: of the whole run, for `Draw.progress`.
+        multiple: batch size × processes.
+    """
+
+    def __init__(self, size: int, *, seed: int | None, epochs: float = 1.0, multiple: int = 1) -> None:
+        self.size = size
+        self.seed = seed
+        self.epochs = epochs
+        self.multiple = multiple
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the trainer before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Draws, the empty ones included."""
+        return -(-self.size // self.multiple) * self.multiple
+
+    def __iter__(self) -> Iterator[Draw]:
+        """The draws of the current epoch."""
+        order = list(range(self.size))
+        if self.seed is not None:
+            random.Random(f"{self.seed}/{self.epoch}").shuffle(order)
+        for turn in range(len(self)):
+            progress = (self.epoch + turn / len(self)) / self.epochs
+            yield Draw(self.epoch, order[turn] if turn < self.size else None, progress)
+
+
+@dataclass(frozen=True, slots=True)
+class ShotsSchedule:
+    """How many references a sample has, by the progress of the run.
+
+    Args:
+        steps: (shots, until), the last until 1.
+    """
+
+    steps: tuple[tuple[int, float], ...]
+
+    @classmethod
+    def parse(cls, text: str | None, shots: int) -> ShotsSchedule:
+        """Read "1@0.15,2@0.4,4": one up to 15 % of the run, two up to 40 %, then four; None: `shots` throughout.
+
+        Raises:
+            InputError: another form, or shares that don't rise to below 1.
+        """
+        if text is None:
+            return cls(((shots, 1.0),))
+        try:
+            parts = [part.split("@") for part in text.split(",")]
+            steps = tuple((int(part[0]), float(part[1]) if len(part) == 2 else 1.0) for part in parts)
+        except ValueError as error:
+            raise InputError(f"shots_schedule={text!r}; write it as '1@0.15,2@0.4,4'.") from error
+        ends = [end for _, end in steps]
+        if ends != sorted(set(ends)) or not all(0 < end < 1 for end in ends[:-1]) or ends[-1] != 1 or min(steps)[0] < 0:
+            raise InputError(f"shots_schedule={text!r}: shares must rise between 0 and 1, the last step has none.")
+        return cls(steps)
+
+    def at(self, progress: float) -> int:
+        """References at this point of the run, from 0 to 1."""
+        return next((shots for shots, until in self.steps if progress < until), self.steps[-1][0])
+
+
+@dataclass(slots=True)
+class Item:
+    """One sample, read. Without a prompt there is nothing to learn in it.
+
+    Args:
+        id: the sample's.
+        prompt: what it reads.
+        clips: for each `<image>`, pixels `(F, 3, H, W)`, or patches `(F, P, V)` where the cache had them.
+        keys: for each clip, its key in the cache; empty without one.
+        tried: clips that were tried.
+        failures: (video, reason) of those that could not be read.
+        dropped: references that the prompt had no room for.
+    """
+
+    id: str = ""
+    prompt: Prompt | None = None
+    clips: list[Tensor] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+    tried: int = 0
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    dropped: int = 0
+
+
+class CaptionDataset(Dataset[Item]):
+    """Reads samples; `dataset[Draw(epoch, index)]` is the same whenever and wherever it is asked.
+
+    Args:
+        samples: from `read_metadata`.
+        processor: the model's.
+        num_frames: frames a clip; None for the processor's.
+        schedule: how many references.
+        no_reference_share: share of samples without any.
+        seed: of everything drawn.
+        jitter: draw frames at random within their part of a segment, and the case of the instruction's first letter.
+        cache: the frozen vision encoder's outputs.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        processor: EgoInstructorProcessor,
+        *,
+        num_frames: int | None = None,
+        schedule: ShotsSchedule,
+        no_reference_share: float = 0.0,
+        seed: int = 0,
+        jitter: bool = False,
+        cache: FeatureCache | None = None,
+    ) -> None:
+        self.samples = samples
+        self.processor = processor
+        self.num_frames = num_frames or processor.num_frames
+        self.schedule = schedule
+        self.no_reference_share = no_reference_share
+        self.seed = seed
+        self.jitter = jitter
+        self.cache = cache
+
+    def __len__(self) -> int:
+        """Samples."""
+        return len(self.samples)
+
+    def __getitem__(self, draw: Draw) -> Item:
+        """Decode and write the prompt."""
+        if draw.index is None:
+            return Item()
+        sample = self.samples[draw.index]
+        rng = random.Random(f"{self.seed}/{draw.epoch}/{draw.index}")
+        item = Item(sample.id)
+        shots = self.schedule.at(draw.progress)
+        if rng.random() < self.no_reference_share:
+            shots = 0
+        query = self._read(item, Clip(sample.video, sample.start, sample.end), rng)
+        if query is None:
+            return item
+        narrations: list[str] = []
+        for candidate in sample.references:
+            if len(narrations) == shots:
+                break
+            clip = self._read(item, Clip(candidate.video, candidate.start, candidate.end), rng)
+            if clip is not None:
+                narrations.append(candidate.narration)
+                self._keep(item, *clip)
+        prompt = self.processor.prompt(
+            narrations,
+            instruction=clean_instruction(sample.instruction, rng if self.jitter else None),
+            caption=sample.caption,
+            preset=TRAINING,
+        )
+        item.dropped = len(prompt.dropped)
+        del item.clips[len(prompt.kept) :], item.keys[len(prompt.kept) :]
+        self._keep(item, *query)
+        item.prompt = prompt
+        return item
+
+    def _keep(self, item: Item, clip: Tensor, key: str) -> None:
+        item.clips.append(clip)
+        if self.cache is not None:
+            item.keys.append(key)
+
+    def _read(self, item: Item, clip: Clip, rng: random.Random) -> tuple[Tensor, str] | None:
+        """Patches from the cache, or pixels; None, and a failure on record, if the clip can't be read."""
+        item.tried += 1
+        key = ""
+        try:
+            if self.cache is not None:
+                key = self.cache.key(clip, num_frames=self.num_frames, sampling=TRAINING.sampling)
+                patches = self.cache.get(key)
+                if patches is not None:
+                    return patches, key
+            frames = load_video(
+                clip.video,
+                start=clip.start,
+                end=clip.end,
+                num_frames=self.num_frames,
+                sampling=TRAINING.sampling,
+                rng=rng if self.jitter else None,
+            )
+        except VideoError as error:
+            item.failures.append((clip.name, str(error)))
+            return None
+        return self.processor.pixels(frames), key
+
+
+class Collator:
+    """Items → one batch for `CaptionerTrainer`.
+
+    Args:
+        processor: the model's.
+        query_only: learn the query's answer alone.
+    """
+
+    def __init__(self, processor: EgoInstructorProcessor, *, query_only: bool = False) -> None:
+        self.processor = processor
+        self.query_only = query_only
+
+    def __call__(self, items: Sequence[Item]) -> dict[str, Any]:
+        """Batch what can be learned; a batch of nothing is one blank sample without labels, so that processes keep step.
+
+        Returns:
+            `input_ids`, `attention_mask`, `labels`, `pixel_values` `(B, C, F, 3, H, W)`; with a cache instead `clips`, a
+            list of (row, place, key, tensor); and `items`, the items without their tensors.
+        """
+        read = [item for item in items if item.prompt is not None]
+        written = [item.prompt for item in read if item.prompt is not None]
+        clips = [item.clips for item in read]
+        blank = not read
+        if blank:
+            size = self.processor.image_size
+            written, clips = [self.processor.prompt([], caption="nothing")], [[torch.zeros(1, 3, size, size)]]
+        cached = any(item.keys for item in read)
+        batch: dict[str, Any] = dict(self.processor(written, pixels=None if cached else clips, labels=True))
+        if cached:
+            batch["clips"] = [
+                (row, place, key, clip)
+                for row, item in enumerate(read)
+                for place, (key, clip) in enumerate(zip(item.keys, item.clips, strict=True))
+            ]
+        if blank:
+            batch["labels"].fill_(IGNORE)
+        elif self.query_only:
+            batch["labels"] = self._query_labels(batch["input_ids"], batch["labels"])
+        for item in items:
+            item.clips = []
+        batch["items"] = list(items)
+        return batch
+
+    def _query_labels(self, input_ids: Tensor, labels: Tensor) -> Tensor:
+        """Keep what stands behind the last `<answer>` of each row `(B, T)`."""
+        answers = input_ids == self.processor.answer_token_id
+        behind = answers.flip(1).cumsum(1).flip(1) == 0
+        return torch.where(behind, labels, IGNORE)

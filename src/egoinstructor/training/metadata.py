@@ -1,0 +1,334 @@
+"""What is trained on: ego segments with their captions, each with its retrieved how-to segments, best first.
+
+Two forms are read into the same records:
+
+- the original's pair, an instructions file (`{"data": {id: {"instruction", "answer", "chat_answer", "image_ids"}}}`)
+  with a config file of one split (`{ego id: [reference ids]}`);
+- plain JSONL, one `{"video", "start", "end", "caption", "references": [{"video", "start", "end", "narration"}]}` a line.
+
+`read_metadata` checks types, `Metadata.samples` resolves names. Whether times and videos make sense is `inspection`'s.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import reprlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from egoinstructor.errors import InputError
+from egoinstructor.training.videos import VideoFolder
+
+INSTRUCTION = "Describe the main action in the video."
+"""The instruction of JSONL samples: the one that the published metadata gives all of its own."""
+
+# Words as the Penn Treebank splits them, short of its quotes and its irregular contractions ("cannot", "gonna"):
+# punctuation stands alone, but for commas and colons before a digit, full stops and apostrophes within words, and
+# hyphens; "don't" is "do" and "n't", "cook's" is "cook" and "'s".
+_SUFFIX = r"n't\b|'(?:s|m|d|ll|re|ve)\b"
+_MARK = r"\.{3}|--|[#$%&@;?!()\[\]{}<>\"]|[,:](?!\d)|\.(?=\s|$)|'(?=\s|$)"
+_WORD = re.compile(rf"{_SUFFIX}|{_MARK}|(?:(?!{_SUFFIX}|{_MARK})\S)+")
+# Who acts, in Ego4D's narrations: "#C C cuts" is the camera wearer's doing.
+_CODES = frozenset(["#", "c", "cc", "o", "x", "y", "b", "p", "s", "r", "g", "n", "z", "v", "k"])
+
+
+def clean_narration(text: str) -> str:
+    """A narration in lower case, without the codes by which Ego4D names people: "#C C cuts a leek" → "cuts a leek"."""
+    return " ".join(word for word in _WORD.findall(text.lower()) if word not in _CODES)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A how-to segment that a sample's prompt may show; times are None for the whole video."""
+
+    id: str
+    video: Path
+    start: float | None
+    end: float | None
+    narration: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """An ego segment to describe.
+
+    Args:
+        id: its key in the instructions file, or `{file}:{line}` of a JSONL.
+        video: a file, or a folder of pieces.
+        start: seconds, or None for the start of the video.
+        end: seconds, or None for its end.
+        instruction: what the prompt asks.
+        caption: the text to learn: `answer`, or `chat_answer` where asked.
+        answer: the text that evaluation compares with.
+        references: most relevant first, none twice.
+    """
+
+    id: str
+    video: Path
+    start: float | None
+    end: float | None
+    instruction: str
+    caption: str
+    answer: str
+    references: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A segment as the metadata has it, ego or how-to: types are checked, sense is not."""
+
+    video: str
+    start: float | None
+    end: float | None
+    instruction: str
+    answer: str
+    chat_answer: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """One split.
+
+    Args:
+        origin: its config file or JSONL.
+        entries: segments by id; those that no sample uses may be among them.
+        shots: for each ego id the ids of its references, best first.
+        root: where the videos are looked for if no folder is given.
+    """
+
+    origin: Path
+    entries: Mapping[str, Entry]
+    shots: Mapping[str, tuple[str, ...]]
+    root: Path
+
+    def samples(
+        self,
+        datapath_ego: str | os.PathLike[str] | None = None,
+        datapath_exo: str | os.PathLike[str] | None = None,
+        *,
+        use_chat: bool = False,
+        clean: bool = False,
+        max_references: int | None = None,
+    ) -> list[Sample]:
+        """The samples, in the order of the file.
+
+        Args:
+            datapath_ego: folder of the ego videos: `{video}/` of pieces, or `{video}.mp4` or another video suffix.
+            datapath_exo: folder of the how-to videos, by the same rule.
+            use_chat: learn `chat_answer` in place of `answer`, of samples and references alike.
+            clean: pass every caption, answer and narration through `clean_narration`.
+            max_references: keep the best so many.
+
+        Raises:
+            InputError: an id that has no entry or refers to itself, a video outside its folder, no `chat_answer`.
+        """
+        ego, exo = self.folders(datapath_ego, datapath_exo)
+        tidy = clean_narration if clean else str
+        candidates: dict[str, Candidate] = {}
+
+        def learned(key: str, entry: Entry) -> str:
+            if not use_chat:
+                return tidy(entry.answer)
+            if entry.chat_answer is None:
+                raise InputError(f"{self.origin}: {key} has no 'chat_answer'. Add it, or leave use_chat off.")
+            return tidy(entry.chat_answer)
+
+        def candidate(key: str) -> Candidate:
+            if key not in candidates:
+                entry = self._entry(key)
+                path = exo.path(entry.video)
+                candidates[key] = Candidate(key, path, entry.start, entry.end, learned(key, entry))
+            return candidates[key]
+
+        samples = []
+        for key, references in self.shots.items():
+            entry = self._entry(key)
+            if key in references:
+                raise InputError(
+                    f"{self.origin}: {key} is among its own references, so its answer would be given away."
+                )
+            best = list(dict.fromkeys(references))[:max_references]
+            samples.append(
+                Sample(
+                    id=key,
+                    video=ego.path(entry.video),
+                    start=entry.start,
+                    end=entry.end,
+                    instruction=entry.instruction,
+                    caption=learned(key, entry),
+                    answer=tidy(entry.answer),
+                    references=tuple(candidate(reference) for reference in best),
+                )
+            )
+        return samples
+
+    def folders(
+        self, datapath_ego: str | os.PathLike[str] | None, datapath_exo: str | os.PathLike[str] | None
+    ) -> tuple[VideoFolder, VideoFolder]:
+        """The folders of the ego and of the how-to videos."""
+        ego = self.root if datapath_ego is None else Path(datapath_ego)
+        exo = self.root if datapath_exo is None else Path(datapath_exo)
+        return VideoFolder(ego), VideoFolder(exo)
+
+    def _entry(self, key: str) -> Entry:
+        if key not in self.entries:
+            raise InputError(
+                f"{self.origin}: {key!r} is not in the instructions file. `egoinstructor prepare inspect` lists all such."
+            )
+        return self.entries[key]
+
+
+def read_metadata(path: str | os.PathLike[str], config: str | os.PathLike[str] | None = None) -> Metadata:
+    """Read one split.
+
+    Args:
+        path: an instructions file, or a JSONL, whose name ends in `.jsonl`.
+        config: the split's config file; None with a JSONL.
+
+    Raises:
+        InputError: as `read_splits`.
+    """
+    return read_splits(path, *([] if config is None else [config]))[0]
+
+
+def read_splits(path: str | os.PathLike[str], *configs: str | os.PathLike[str]) -> list[Metadata]:
+    """Read an instructions file once, with the config file of each of its splits; or a JSONL, which is a split.
+
+    Args:
+        path: an instructions file, or a JSONL, whose name ends in `.jsonl`.
+        configs: config files; none with a JSONL.
+
+    Raises:
+        InputError: a file that can't be read, or a value of the wrong type: the file, the key, the value and what is
+            allowed.
+    """
+    path = Path(path)
+    if path.suffix == ".jsonl":
+        if configs:
+            raise InputError(
+                f"config={configs[0]} with {path}: a JSONL has its references in it; leave the config out."
+            )
+        return [_read_jsonl(path)]
+    if not configs:
+        raise InputError(f"{path} without a config: give the split's config file too, or a file named *.jsonl.")
+    entries = _read_instructions(path)
+    return [Metadata(config, entries, _read_config(config), path.parent) for config in map(Path, configs)]
+
+
+def _read_instructions(path: Path) -> dict[str, Entry]:
+    data = _object(_get(_object(_parse(_read(path), str(path)), str(path)), "data", str(path)), f"{path}: data")
+    entries = {}
+    for key in list(data):
+        where = f"{path}: {key}"
+        record = _object(data.pop(key), where)  # popped: the file's own form and ours need not both be held
+        images = _list(_get(record, "image_ids", where), f"{where}.image_ids")
+        if not images:
+            raise InputError(f"{where}.image_ids: it is empty; it must hold the segment's video and times.")
+        segment = _object(images[0], f"{where}.image_ids[0]")
+        entries[key] = Entry(
+            video=_text(segment, "vid", where),
+            start=_seconds(segment, "start_second", where),
+            end=_seconds(segment, "end_second", where),
+            instruction=_text(record, "instruction", where),
+            answer=_text(record, "answer", where),
+            chat_answer=_text(record, "chat_answer", where) if "chat_answer" in record else None,
+        )
+    return entries
+
+
+def _read_config(path: Path) -> dict[str, tuple[str, ...]]:
+    shots = {}
+    for key, value in _object(_parse(_read(path), str(path)), str(path)).items():
+        references = [value] if isinstance(value, str) else _list(value, f"{path}: {key}")
+        for reference in references:
+            _check(isinstance(reference, str), reference, f"{path}: {key}", "an id, as text")
+        shots[key] = tuple(references)
+    return shots
+
+
+def _read_jsonl(path: Path) -> Metadata:
+    entries: dict[str, Entry] = {}
+    shots: dict[str, tuple[str, ...]] = {}
+    for number, line in enumerate(_read(path).splitlines(), 1):
+        if not line.strip():
+            continue
+        where, key = f"{path}, line {number}", f"{path.name}:{number}"
+        record = _only(_object(_parse(line, where), where), ("video", "start", "end", "caption", "references"), where)
+        entries[key] = _entry(record, "caption", where)
+        references = []
+        for rank, value in enumerate(_list(record.get("references", []), f"{where}: references")):
+            place = f"{where}: references[{rank}]"
+            reference = _only(_object(value, place), ("video", "start", "end", "narration"), place)
+            references.append(f"{key}#{rank}")
+            entries[references[-1]] = _entry(reference, "narration", place)
+        shots[key] = tuple(references)
+    return Metadata(path, entries, shots, path.parent)
+
+
+def _entry(record: dict[str, Any], words: str, where: str) -> Entry:
+    text = _text(record, words, where)
+    start, end = (None if record.get(key) is None else _seconds(record, key, where) for key in ("start", "end"))
+    return Entry(_text(record, "video", where), start, end, INSTRUCTION, text, text)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} can't be read: {error}.") from error
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{where} is not JSON: {error}.") from error
+
+
+def _check(right: bool, value: object, where: str, allowed: str) -> None:
+    if not right:
+        raise InputError(f"{where}: {reprlib.repr(value)} is of type {type(value).__name__}; it must be {allowed}.")
+
+
+def _object(value: Any, where: str) -> dict[str, Any]:
+    _check(isinstance(value, dict), value, where, "an object")
+    return cast(dict[str, Any], value)
+
+
+def _list(value: Any, where: str) -> list[Any]:
+    _check(isinstance(value, list), value, where, "a list")
+    return cast(list[Any], value)
+
+
+def _only(record: dict[str, Any], keys: tuple[str, ...], where: str) -> dict[str, Any]:
+    if unknown := sorted(record.keys() - set(keys)):
+        raise InputError(f"{where}: unknown key {unknown[0]!r}; allowed are {', '.join(keys)}.")
+    return record
+
+
+def _get(record: dict[str, Any], key: str, where: str) -> Any:
+    if key not in record:
+        raise InputError(f"{where} has no {key!r}; it has {', '.join(map(repr, record)) or 'nothing'}.")
+    return record[key]
+
+
+def _text(record: dict[str, Any], key: str, where: str) -> str:
+    value = _get(record, key, where)
+    _check(isinstance(value, str), value, f"{where}.{key}", "text")
+    return cast(str, value)
+
+
+def _seconds(record: dict[str, Any], key: str, where: str) -> float:
+    """A time; as text too, since the original converts whatever it finds."""
+    value = _get(record, key, where)
+    try:
+        seconds = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        seconds = math.nan
+    _check(math.isfinite(seconds), value, f"{where}.{key}", "a number of seconds")
+    return seconds

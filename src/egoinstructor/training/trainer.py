@@ -1,0 +1,248 @@
+"""transformers' `Trainer` with what captioning needs: our sampler, our checkpoints, exact losses, and no silent failure."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from transformers import Trainer, TrainerControl
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
+
+from egoinstructor.errors import CheckpointError
+from egoinstructor.model.modeling import EgoInstructorForConditionalGeneration
+from egoinstructor.model.prompt import IGNORE
+from egoinstructor.training.arguments import CaptionerTrainingArguments
+from egoinstructor.training.dataset import CaptionDataset, Collator, EpochSampler, Item
+from egoinstructor.training.failures import FailureLog, TrainingError
+from egoinstructor.training.feature_cache import FeatureCache
+from egoinstructor.training.optimizer import describe, parameter_groups
+
+logger = logging.getLogger(__name__)
+
+WEIGHTS = "trainable.safetensors"
+COMPLETE = "complete"
+"""Written last into a checkpoint's folder: one without it was cut off and is never resumed from."""
+
+
+class CaptionerTrainer(Trainer):
+    """Trains `EgoInstructorForConditionalGeneration`.
+
+    Args:
+        model: frozen as it is to be trained.
+        args: the run's.
+        collator: for both datasets.
+        train_dataset: what is learned.
+        eval_dataset: what is evaluated, if anything.
+        failures: where unreadable clips are counted.
+        cache: the frozen vision encoder's outputs, if they are kept.
+        **kwargs: further ones of `Trainer`.
+    """
+
+    optimizer: torch.optim.Optimizer | None
+    control: TrainerControl
+
+    def __init__(
+        self,
+        model: EgoInstructorForConditionalGeneration,
+        args: CaptionerTrainingArguments,
+        *,
+        collator: Collator,
+        train_dataset: CaptionDataset,
+        eval_dataset: CaptionDataset | None = None,
+        failures: FailureLog,
+        cache: FeatureCache | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=collator,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            **kwargs,  # no processing_class: Trainer would put the tokenizer's eos in place of <|endofchunk|>
+        )
+        self.processor = collator.processor
+        self.failures = failures
+        self.cache = cache
+
+    # ------------------------------------------------------------------ data
+
+    def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> EpochSampler:
+        return self._sampler(self.train_dataset, self.args.per_device_train_batch_size, self.args.seed)
+
+    def _get_eval_sampler(self, eval_dataset: Dataset[Any]) -> EpochSampler:
+        return self._sampler(eval_dataset, self.args.per_device_eval_batch_size, None)
+
+    def _sampler(self, dataset: Any, batch_size: int, seed: int | None) -> EpochSampler:
+        return EpochSampler(
+            len(dataset), seed=seed, epochs=self.args.num_train_epochs, multiple=batch_size * self.args.world_size
+        )
+
+    # ------------------------------------------------------------------ a step
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """AdamW over the published parameter groups."""
+        if self.optimizer is None:
+            groups = parameter_groups(model or self.model_wrapped or self.model, self.args.weight_decay)
+            logger.info("%s", describe(groups))
+            kind, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            self.optimizer = kind([group for group in groups if group["params"]], **options)
+        return self.optimizer
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """The loss of one batch, after its unreadable clips have been counted.
+
+        Raises:
+            TrainingError: a loss that is not a number (the samples are named), or too many unreadable clips.
+        """
+        read, items = self._read(inputs)
+        if num_items_in_batch is not None:
+            num_items_in_batch = torch.as_tensor(num_items_in_batch).clamp(min=1)  # a batch of nothing has none
+        loss, output = super().compute_loss(model, read, return_outputs=True, num_items_in_batch=num_items_in_batch)
+        if not torch.isfinite(loss):
+            ids = ", ".join(item.id for item in items if item.prompt is not None)
+            raise TrainingError(
+                f"the loss is {loss.item()} at step {self.state.global_step}, on the samples {ids}. Look at their videos "
+                "and texts, lower learning_rate, or use another number format; the last checkpoint is from before."
+            )
+        return (loss, output) if return_outputs else loss
+
+    def _read(self, batch: dict[str, Any]) -> tuple[dict[str, Any], list[Item]]:
+        """What the model takes of a batch, and its items, counted."""
+        inputs = dict(batch)
+        items: list[Item] = inputs.pop("items")
+        self.failures.add(items)
+        if "clips" in inputs:
+            inputs["patches"] = self._patches(inputs.pop("clips"), len(inputs["input_ids"]))
+        return inputs, items
+
+    def _patches(self, clips: list[tuple[int, int, str, Tensor]], rows: int) -> Tensor:
+        """Cached patches as they are, pixels through the frozen encoder and into the cache → `(B, C, F, P, V)`."""
+        assert self.cache is not None
+        encoder: EgoInstructorForConditionalGeneration = self.accelerator.unwrap_model(self.model)
+        found: dict[tuple[int, int], Tensor] = {}
+        with torch.no_grad(), self.accelerator.autocast():
+            for row, place, key, clip in clips:
+                patches = clip.to(self.args.device)
+                if patches.ndim == 4:  # pixels (F, 3, H, W), not patches (F, P, V)
+                    patches = encoder.encode_frames(patches[None, None])[0, 0]
+                    self.cache.put(key, patches.cpu())
+                found[row, place] = patches
+        blank = torch.zeros_like(next(iter(found.values())))
+        places = 1 + max(place for _, place in found)
+        return torch.stack(
+            [torch.stack([found.get((row, place), blank) for place in range(places)]) for row in range(rows)]
+        )
+
+    # ------------------------------------------------------------------ evaluation
+
+    @torch.no_grad()
+    def evaluate(
+        self,
+        eval_dataset: Any = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """Mean loss over the labelled tokens of all samples, each counted once, on any number of processes."""
+        model = self.model_wrapped if self.is_in_train else self._wrap_model(self.model, training=False)
+        model.eval()
+        loader: DataLoader[Any] = self.get_eval_dataloader(eval_dataset)
+        total = torch.zeros(2, dtype=torch.float64, device=self.args.device)
+        for batch in loader:
+            inputs, _ = self._read(self._prepare_inputs(batch))
+            with self.compute_loss_context_manager():
+                loss = model(**inputs, num_items_in_batch=1).loss  # the sum
+            total += torch.stack((loss, (inputs["labels"][:, 1:] != IGNORE).sum()))
+        loss_sum, tokens = self.accelerator.reduce(total).tolist()
+        metrics = {f"{metric_key_prefix}_loss": loss_sum / max(tokens, 1)}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    # ------------------------------------------------------------------ checkpoints
+
+    @property
+    def _sharded(self) -> bool:
+        """Whether the parameters live in pieces on several processes, and transformers' own checkpoints are needed."""
+        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Write a checkpoint, marked when it is whole.
+
+        Raises:
+            TrainingError: it can't be written (a full disk); what was written of it is removed.
+        """
+        folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        try:
+            super()._save_checkpoint(model, trial)
+        except (OSError, SafetensorError, RuntimeError) as error:  # what Python, safetensors and torch say of it
+            shutil.rmtree(folder, ignore_errors=True)
+            raise TrainingError(
+                f"{folder} could not be written: {error}. Free some space, then go on with --resume_from_checkpoint last."
+            ) from error
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            (folder / COMPLETE).touch()
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        """Write the trained tensors alone: the rest is in the model that the run started from."""
+        if not self.args.should_save:
+            return
+        folder = Path(output_dir or str(self.args.output_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        state = model.state_dict() if state_dict is None else state_dict
+        names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+        save_file({name: state[name].detach().cpu().contiguous() for name in names}, folder / WEIGHTS)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        if self._sharded:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        load_trainable(self.accelerator.unwrap_model(model or self.model), Path(resume_from_checkpoint))
+
+    def _load_best_model(self) -> None:
+        self._load_from_checkpoint(str(self.state.best_model_checkpoint))
+
+
+def load_trainable(model: nn.Module, folder: Path) -> None:
+    """Put a checkpoint's tensors into a model.
+
+    Raises:
+        CheckpointError: they are not exactly the model's trained tensors.
+    """
+    saved = load_file(folder / WEIGHTS)
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if wrong := saved.keys() ^ trained.keys():
+        raise CheckpointError(
+            f"{folder} was written by a run that trains other tensors: {', '.join(sorted(wrong)[:5])}. "
+            "Resume with the options that it was started with."
+        )
+    with torch.no_grad():
+        for name, parameter in trained.items():
+            parameter.copy_(saved[name])
+
+
+def last_checkpoint(output_dir: Path) -> Path | None:
+    """The newest whole checkpoint of a run; those that were cut off are removed, and said."""
+    if not output_dir.is_dir():
+        return None
+    for folder in output_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
+        if not (folder / COMPLETE).exists():
+            logger.warning("%s was cut off while it was written; it is removed", folder)
+            shutil.rmtree(folder)
+    found = get_last_checkpoint(str(output_dir))
+    return Path(found) if found else None

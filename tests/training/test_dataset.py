@@ -1,0 +1,189 @@
+"""Reading samples: deterministic, each once, and nothing replaced in silence."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from egoinstructor.errors import InputError
+from egoinstructor.model.prompt import IGNORE
+from egoinstructor.training.dataset import CaptionDataset, Collator, Draw, EpochSampler, ShotsSchedule
+from egoinstructor.training.failures import FailureLog, TrainingError
+from egoinstructor.training.metadata import read_metadata
+
+# ---------------------------------------------------------------------- which samples, when
+
+
+@given(st.integers(1, 50), st.integers(1, 4), st.integers(1, 3), st.integers(0, 5), st.integers(0, 3))
+def test_an_epoch_visits_each_sample_once_on_any_number_of_processes(size, batch, processes, seed, epoch):
+    sampler = EpochSampler(size, seed=seed, multiple=batch * processes)
+    sampler.set_epoch(epoch)
+    draws = list(sampler)
+    assert len(draws) == len(sampler)
+    batches = [draws[i : i + batch] for i in range(0, len(draws), batch)]
+    shares = [batches[process::processes] for process in range(processes)]
+    assert len({len(share) for share in shares}) == 1, "processes must keep step"
+    seen = [draw.index for share in shares for b in share for draw in b if draw.index is not None]
+    assert sorted(seen) == list(range(size))
+
+
+def test_epochs_differ_and_can_be_repeated():
+    def order(seed, epoch):
+        sampler = EpochSampler(30, seed=seed)
+        sampler.set_epoch(epoch)
+        return [draw.index for draw in sampler]
+
+    assert order(1, 0) == order(1, 0)
+    assert order(1, 0) != order(1, 1)
+    assert order(1, 0) != order(2, 0)
+    assert order(None, 3) == list(range(30))
+
+
+def test_shots_schedule():
+    schedule = ShotsSchedule.parse("1@0.15,2@0.4,4", 9)
+    assert [schedule.at(p) for p in (0, 0.14, 0.15, 0.39, 0.4, 0.99, 1.0)] == [1, 1, 2, 2, 4, 4, 4]
+    assert [ShotsSchedule.parse(None, 3).at(p) for p in (0, 1)] == [3, 3]
+    for wrong in ("", "x", "1@0.5", "1@0.5,2@0.4,3", "1@0,2", "-1", "1@0.5,2,3"):
+        with pytest.raises(InputError, match="shots_schedule"):
+            ShotsSchedule.parse(wrong, 3)
+
+
+# ---------------------------------------------------------------------- what is in them
+
+
+@pytest.fixture
+def samples(short_videos, tmp_path):
+    references = [
+        {"video": str(short_videos[f"exo{i}"]), "start": 0, "end": 2, "narration": f"reference {i}"} for i in (1, 2, 3)
+    ]
+    rows = [
+        {
+            "video": str(short_videos["ego"]),
+            "start": i / 4,
+            "end": i / 4 + 1.5,
+            "caption": f"#C C stirs {i}",
+            "references": references,
+        }
+        for i in range(4)
+    ]
+    root = short_videos["ego"].parent
+    path = tmp_path / "train.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return lambda: read_metadata(path).samples(root, root)
+
+
+def dataset(samples, toy, **options):
+    options = {"schedule": ShotsSchedule.parse(None, 2), "num_frames": 4, "seed": 5, **options}
+    return CaptionDataset(samples, toy[1], **options)
+
+
+def test_the_same_draw_is_the_same_item(samples, toy):
+    data = dataset(samples(), toy, jitter=True)
+    again = dataset(samples(), toy, jitter=True)
+    one, two = data[Draw(1, 2)], again[Draw(1, 2)]
+    assert one.prompt == two.prompt
+    assert all(torch.equal(a, b) for a, b in zip(one.clips, two.clips, strict=True))
+    other = data[Draw(2, 2)]
+    assert not all(torch.equal(a, b) for a, b in zip(one.clips, other.clips, strict=True)), "jitter changes by epoch"
+
+
+def test_an_item(samples, toy):
+    item = dataset(samples(), toy)[Draw(0, 1)]
+    assert len(item.clips) == 3
+    assert item.prompt.text.startswith("<|endoftext|><image>User:Describe the main action in the video. GPT:<answer>")
+    assert item.prompt.text.count("<image>") == 3
+    assert (
+        item.prompt.text.index("reference 1")
+        < item.prompt.text.index("reference 2")
+        < item.prompt.text.index("stirs 1")
+    )
+    assert (item.tried, item.failures, item.dropped) == (3, [], 0)
+
+
+def test_schedule_and_samples_without_references(samples, toy):
+    schedule = ShotsSchedule.parse("1@0.5,3", 0)
+    data = dataset(samples(), toy, schedule=schedule)
+    assert [len(data[Draw(0, 0, p)].clips) for p in (0.1, 0.9)] == [2, 4]
+    alone = dataset(samples(), toy, no_reference_share=1.0)
+    assert [len(alone[Draw(0, i)].clips) for i in range(4)] == [1] * 4
+    some = dataset(samples(), toy, no_reference_share=0.5)
+    assert {len(some[Draw(e, i)].clips) for e in range(4) for i in range(4)} == {1, 3}
+
+
+@pytest.fixture
+def broken(samples, tmp_path):
+    """Samples whose first reference, or whose query, is no video."""
+    import dataclasses
+
+    bad = tmp_path / "bad.mp4"
+    bad.write_text("no video")
+
+    def make(what):
+        found = samples()
+        for i, sample in enumerate(found):
+            if what == "reference":
+                first, *rest = sample.references
+                found[i] = dataclasses.replace(sample, references=(dataclasses.replace(first, video=bad), *rest))
+            elif i == 2:
+                found[i] = dataclasses.replace(sample, video=bad)
+        return found
+
+    return make
+
+
+def test_an_unreadable_reference_gives_way_to_the_next(broken, toy):
+    item = dataset(broken("reference"), toy)[Draw(0, 0)]
+    assert "reference 1" not in item.prompt.text
+    assert "reference 2" in item.prompt.text
+    assert "reference 3" in item.prompt.text
+    assert len(item.clips) == 3
+    assert [video for video, _ in item.failures] == [str(broken("reference")[0].references[0].video)]
+    assert item.tried == 4
+
+
+def test_an_unreadable_query_is_left_out_and_not_replaced(broken, toy):
+    data = dataset(broken("query"), toy)
+    items = [data[Draw(0, i)] for i in range(4)]
+    batch = Collator(toy[1])(items)
+    assert len(batch["input_ids"]) == 3
+    texts = toy[1].tokenizer.batch_decode(batch["input_ids"])
+    assert [f"stirs {i}" in "".join(texts) for i in range(4)] == [True, True, False, True]
+    assert [item.id for item in batch["items"] if item.prompt is None] == [items[2].id]
+
+
+def test_a_batch_of_nothing_teaches_nothing(toy):
+    batch = Collator(toy[1])([dataset([], toy)[Draw(0, None)]] * 2)
+    assert (batch["labels"] == IGNORE).all()
+    loss = toy[0](batch["input_ids"], batch["attention_mask"], batch["pixel_values"], labels=batch["labels"],
+                  num_items_in_batch=7).loss  # fmt: skip
+    assert loss.item() == 0
+
+
+def test_learning_the_querys_answer_alone(samples, toy):
+    items = [dataset(samples(), toy)[Draw(0, i)] for i in range(2)]
+    processor = toy[1]
+    every = Collator(processor)([*items])["labels"]
+    items = [dataset(samples(), toy)[Draw(0, i)] for i in range(2)]
+    query = Collator(processor, query_only=True)([*items])["labels"]
+    for i, row in enumerate(query):
+        learned = processor.tokenizer.decode(row[row != IGNORE])
+        assert learned.startswith(f"#C C stirs {i}")
+        assert (row != IGNORE).sum() < (every[i] != IGNORE).sum()
+
+
+def test_too_many_failures_end_the_run(broken, toy, tmp_path):
+    data = dataset(broken("reference"), toy)
+    log = FailureLog(tmp_path / "failures.jsonl", max_rate=0.2)
+    items = [data[Draw(0, i)] for i in range(4)]
+    log.add(items)
+    assert log.as_dict()["clips_unreadable"] == 4
+    with pytest.raises(TrainingError, match=r"8 of 32 clips could not be read.*bad\.mp4"):
+        log.add(items)
+    lines = [json.loads(line) for line in (tmp_path / "failures.jsonl").read_text().splitlines()]
+    assert len(lines) == 8
+    assert lines[0]["sample"] == items[0].id
+    FailureLog(None, max_rate=0.3).add(items * 6)  # a quarter is allowed here
