@@ -39,12 +39,13 @@ class AsTheOriginal(EgoInstructorForConditionalGeneration):
 
     def generate(self, input_ids, *, pixel_values, **kwargs):
         with torch.no_grad():
-            beams = pixel_values.repeat_interleave(kwargs["generation_config"].num_beams, dim=0)
-            latents = self.encode_videos(beams)[:: kwargs["generation_config"].num_beams]
-        return GenerationMixin.generate(self, input_ids, video_latents=latents, use_cache=False, **kwargs)
+            beams = kwargs["generation_config"].num_beams
+            latents = self.resample(self.encode_frames(pixel_values.repeat_interleave(beams, dim=0)))[::beams]
+        kwargs["generation_config"].use_cache = False
+        return GenerationMixin.generate(self, input_ids, video_latents=latents, **kwargs)
 
-    def forward(self, *args, logits_to_keep=0, **kwargs):
-        return super().forward(*args, **kwargs)
+    def forward(self, input_ids, attention_mask=None, video_latents=None, logits_to_keep=0, **kwargs):
+        return super().forward(input_ids, attention_mask, video_latents=video_latents, **kwargs)
 
 
 def prompt(config: EgoInstructorConfig, clips: int) -> torch.Tensor:
@@ -126,13 +127,20 @@ def equal_captions(samples: int) -> dict[str, float]:
             dtype = torch.bfloat16 if kind == "bf16" else None
             models[kind], processor = load_original(*paths, tokenizer=GOLDEN / name / "tokenizer", dtype=dtype)
         quantize_int8(models["int8"])
-        narrations = ["so let's open the microwave here", "you stir", "now it's time to add", "and then you pour the water"]
+        narrations = [
+            "so let's open the microwave here",
+            "you stir",
+            "now it's time to add",
+            "and then you pour the water",
+        ]
         for i in range(samples // 2):
             generator = torch.Generator().manual_seed(i)
             chosen = [narrations[(i + j) % 4] for j in range(i % 3)]
             clips = [torch.randn(4, 3, 28, 28, generator=generator) for _ in range(len(chosen) + 1)]
             batch = processor([processor.prompt(chosen)], pixels=[clips])
-            captions = {kind: processor.captions(model.generate(**batch, max_new_tokens=24)) for kind, model in models.items()}
+            captions = {
+                kind: processor.captions(model.generate(**batch, max_new_tokens=24)) for kind, model in models.items()
+            }
             for kind, same in shares.items():
                 same.append(captions[kind] == captions["fp32"])
     return {kind: sum(same) / len(same) for kind, same in shares.items()}

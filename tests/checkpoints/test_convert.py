@@ -71,6 +71,8 @@ def test_the_captioner_lies_over_the_base(golden_a):
     assert torch.equal(embeddings, state["lang_encoder.transformer.wte.weight"])
     model, _ = load_original(golden_a.base, None, tokenizer=golden_a.tokenizer)
     assert model.config.max_num_frames == 32
+    model, _ = load_original(golden_a.base, None, tokenizer=golden_a.tokenizer, max_num_frames=5)
+    assert model.resampler.frame_embeddings.shape == (5, 32)
 
 
 def test_there_and_back(golden, tmp_path):

@@ -168,7 +168,7 @@ def test_logits_to_keep(model):
 
 
 def test_many_frames_are_encoded_in_bounded_passes(model, monkeypatch):
-    monkeypatch.setattr("egoinstructor.model.modeling.FRAMES_PER_PASS", 5)
+    monkeypatch.setattr(model, "frames_per_pass", 5)
     sizes = []
     forward = model.vision_encoder.forward
     monkeypatch.setattr(model.vision_encoder, "forward", lambda x: sizes.append(len(x)) or forward(x))

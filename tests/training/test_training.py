@@ -217,7 +217,7 @@ def test_lora(options, tmp_path, golden_a, data):
 
 def test_a_run_is_not_started_over(options, tmp_path):
     train(parse(None, options()))
-    with pytest.raises(InputError, match="holds a run"):
+    with pytest.raises(InputError, match="holds a finished run"):
         train(parse(None, options()))
 
 
@@ -390,6 +390,24 @@ def test_two_processes_are_one(options, data, tmp_path):
     for epoch in (0, 1):
         ids = sorted(x["id"] for x in seen if x["epoch"] == epoch)
         assert ids == sorted(f"train.jsonl:{i}" for i in range(1, SAMPLES + 1))
+
+
+@pytest.mark.slow
+def test_two_sharded_processes_are_one(options, tmp_path):
+    """FSDP2 over gloo by the shipped configuration: the same run; the finished folder holds whole tensors."""
+    train(parse(None, options("one", max_steps=4)))
+    config = Path(__file__).parents[2] / "configs/accelerate_config_fsdp.yaml"
+    launch = [
+        sys.executable, "-m", "accelerate.commands.launch", f"--config_file={config}", "--num_processes=2",
+        "--mixed_precision=no", Path(__file__).with_name("distributed_run.py"),
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "SEEN": str(tmp_path / "seen"), "FSDP_ON_CPU": "1",
+                   "ACCELERATE_USE_CPU": "true"}  # fmt: skip
+    subprocess.run([*launch, *options("two", max_steps=4, per_device_train_batch_size=2)], check=True, env=environment)
+    for name in ("loss", "grad_norm"):
+        assert logged(tmp_path / "two", name) == pytest.approx(logged(tmp_path / "one", name), rel=1e-5)
+    one, two = load(tmp_path / "one" / MODEL_FOLDER)[0], load(tmp_path / "two" / MODEL_FOLDER)[0]
+    same(two.state_dict(), one.state_dict(), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -79,7 +79,7 @@ class Conversion:
         return f"{len(self.origins)} tensors: " + ", ".join(f"{n} {source}" for source, n in counts.items())
 
 
-def plan(base: str | Path, captioner: str | Path | None) -> Conversion:
+def plan(base: str | Path, captioner: str | Path | None, max_num_frames: int | None = None) -> Conversion:
     """Look at both checkpoints and settle where each tensor comes from, before anything is written.
 
     Strict both ways: every tensor of the files must be one of ours, every tensor of ours must be in a file (but the frame
@@ -88,6 +88,7 @@ def plan(base: str | Path, captioner: str | Path | None) -> Conversion:
     Args:
         base: folder or Hub id.
         captioner: file, or Hub id with `:file`; None for the base alone.
+        max_num_frames: rows of the frame embeddings where the captioner has none; None for the published 32.
 
     Raises:
         CheckpointError: naming the tensors that are unknown, missing or misshapen.
@@ -115,7 +116,7 @@ def plan(base: str | Path, captioner: str | Path | None) -> Conversion:
         raise CheckpointError(f"unknown tensors, which no part of the model takes: {_some(unknown)}.")
 
     frames = origins.get(FRAME_EMBEDDINGS)
-    default_frames = EgoInstructorConfig().max_num_frames
+    default_frames = max_num_frames or EgoInstructorConfig().max_num_frames
     config = config_from_original(original_config, frames.shape[0] if frames else default_frames)
     expected = _expected_shapes(config)
     if frames is None and FRAME_EMBEDDINGS in expected:
@@ -180,6 +181,7 @@ def load_original(
     tokenizer: str | Path | None = None,
     dtype: torch.dtype | None = None,
     attn_implementation: str = "sdpa",
+    max_num_frames: int | None = None,
 ) -> tuple[EgoInstructorForConditionalGeneration, EgoInstructorProcessor]:
     """The published pair straight into memory, without a converted folder.
 
@@ -189,11 +191,12 @@ def load_original(
         tokenizer: as in `convert`.
         dtype: number format to load into; None for the files' own.
         attn_implementation: "sdpa" or "eager".
+        max_num_frames: as in `plan`.
 
     Raises:
         CheckpointError: as `convert`.
     """
-    conversion = plan(base, captioner)
+    conversion = plan(base, captioner, max_num_frames)
     processor = make_processor(conversion.config, base, tokenizer)
     conversion.config._attn_implementation = attn_implementation
     with torch.device("meta"):

@@ -7,6 +7,8 @@ lists them.
 from __future__ import annotations
 
 import argparse
+import logging
+import os
 from typing import Any
 
 from rich.console import Console
@@ -21,11 +23,10 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Train."""
-    import logging
-
     from egoinstructor.training.arguments import parse
     from egoinstructor.training.run import train
 
-    logging.getLogger("egoinstructor").setLevel(logging.INFO)
+    first = os.environ.get("RANK", "0") == "0"  # of several processes, one speaks
+    logging.getLogger("egoinstructor").setLevel(logging.INFO if first else logging.ERROR)
     parsed = parse(arguments.config, arguments.overrides)
-    Console().print(f"the model is in {train(parsed)}", highlight=False, soft_wrap=True)
+    Console(quiet=not first).print(f"the model is in {train(parsed)}", highlight=False, soft_wrap=True)

@@ -24,6 +24,7 @@ from transformers.utils.generic import can_return_tuple
 from egoinstructor.errors import InputError
 from egoinstructor.model.cache import CaptionCache
 from egoinstructor.model.configuration import EgoInstructorConfig
+from egoinstructor.model.cpu import fast_linears
 from egoinstructor.model.cross_attention import ClipView, GatedCrossAttention
 from egoinstructor.model.decoder import MosaicDecoder
 from egoinstructor.model.media_mask import clip_index, clip_mask
@@ -75,6 +76,7 @@ class EgoInstructorForConditionalGeneration(PreTrainedModel, GenerationMixin):
         )
         self.resampler = PerceiverResampler(config)
         self.decoder = MosaicDecoder(config)
+        self.frames_per_pass: int | None = FRAMES_PER_PASS
         self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
         self.post_init()
 
@@ -108,7 +110,7 @@ class EgoInstructorForConditionalGeneration(PreTrainedModel, GenerationMixin):
     def encode_frames(self, pixel_values: Tensor) -> Tensor:
         """Patch tokens after the last layer of the vision encoder, before its final LayerNorm, without CLS.
 
-        Frames are encoded a bounded number at a time unless the encoder is being trained.
+        Frames are encoded `frames_per_pass` at a time unless the encoder is being trained; None for all at once.
 
         Args:
             pixel_values: `(B, C, F, 3, H, W)`, normalised.
@@ -131,13 +133,15 @@ class EgoInstructorForConditionalGeneration(PreTrainedModel, GenerationMixin):
         images = pixel_values.flatten(0, 2).to(self.vision_encoder.dtype)  # (B·C·F, 3, H, W)
         trained = torch.is_grad_enabled() and any(p.requires_grad for p in self.vision_encoder.parameters())
         with torch.set_grad_enabled(trained):
-            chunks = [images] if trained or len(images) == 0 else images.split(FRAMES_PER_PASS)
+            whole = trained or self.frames_per_pass is None or len(images) == 0
+            chunks = [images] if whole else images.split(self.frames_per_pass)
             patches = torch.cat([self.vision_encoder(chunk).last_hidden_state[:, 1:] for chunk in chunks])
         return patches.unflatten(0, pixel_values.shape[:3])
 
     def encode_videos(self, pixel_values: Tensor) -> Tensor:
         """Pixels `(B, C, F, 3, H, W)` → latents `(B, C, L, V)`. A clip's latents depend on that clip alone."""
-        return self.resample(self.encode_frames(pixel_values))
+        with fast_linears(self.device):
+            return self.resample(self.encode_frames(pixel_values))
 
     def resample(self, patches: Tensor) -> Tensor:
         """Patch tokens `(B, C, F, P, V)` → latents `(B, C, L, V)`."""
@@ -257,7 +261,8 @@ class EgoInstructorForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """
         input_ids = kwargs.pop("inputs", input_ids)
         latents = self._latents(input_ids, pixel_values, video_latents)
-        return super().generate(input_ids, video_latents=latents, **kwargs)
+        with fast_linears(self.device):
+            return super().generate(input_ids, video_latents=latents, **kwargs)
 
     def _prepare_cache_for_generation(
         self, generation_config: Any, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any

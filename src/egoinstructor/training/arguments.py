@@ -102,7 +102,8 @@ class CaptionerTrainingArguments(TrainingArguments):
     (0: a share of all steps when below 1), `weight_decay` 0.1 (0), `num_train_epochs` 5 (3),
     `per_device_train_batch_size` 4 (8), `save_strategy` and `logging_steps` by epoch and 10 (steps, 500),
     `report_to` none (all installed), `remove_unused_columns` off (our dataset has no columns),
-    `logging_nan_inf_filter` off (a loss that is not a number stops the run); and the options below.
+    `logging_nan_inf_filter` off (a loss that is not a number stops the run), `ddp_find_unused_parameters` off (every
+    batch uses all of them); and the options below.
     """
 
     learning_rate: float = 1e-5
@@ -116,6 +117,7 @@ class CaptionerTrainingArguments(TrainingArguments):
     report_to: None | str | list[str] = "none"  # noqa: RUF036 - HfArgumentParser takes the first member for the type
     remove_unused_columns: bool = False
     logging_nan_inf_filter: bool = False
+    ddp_find_unused_parameters: bool | None = False
 
     loss_on: str = "all"
     """"all": every answer of a prompt is learned, as published; "query": the query's alone."""

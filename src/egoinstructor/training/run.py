@@ -17,7 +17,7 @@ import yaml
 from egoinstructor.checkpoints.convert import load_original
 from egoinstructor.checkpoints.loading import load
 from egoinstructor.checkpoints.writing import whole_folder
-from egoinstructor.errors import InputError
+from egoinstructor.errors import InputError, require_extra
 from egoinstructor.model.modeling import EgoInstructorForConditionalGeneration
 from egoinstructor.model.processing import EgoInstructorProcessor
 from egoinstructor.training.arguments import Arguments, CaptionerTrainingArguments, DataArguments, ModelArguments
@@ -89,7 +89,7 @@ def evaluate(arguments: Arguments, *, predictions: Path | None = None) -> dict[s
     metrics = trainer.evaluate(dataset)
     model = trainer.accelerator.unwrap_model(trainer.model)
     captions = [caption_sample(model, dataset.processor, dataset, i) for i in range(len(dataset))]
-    if predictions is not None:
+    if predictions is not None and trainer.is_world_process_zero():
         predictions.parent.mkdir(parents=True, exist_ok=True)
         lines = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in captions)
         predictions.write_text(lines, encoding="utf-8")
@@ -99,6 +99,9 @@ def evaluate(arguments: Arguments, *, predictions: Path | None = None) -> dict[s
 def build_trainer(arguments: Arguments) -> CaptionerTrainer:
     """Model, data and trainer of a run, ready to start."""
     model_options, data, options = arguments
+    for reporter in ("wandb", "tensorboard"):
+        if reporter in (options.report_to or ()):
+            require_extra(reporter, reporter, f"report_to {reporter}")
     model, processor = open_model(model_options)
     if data.max_length is not None:
         processor.max_length = min(processor.max_length, data.max_length)
@@ -108,7 +111,7 @@ def build_trainer(arguments: Arguments) -> CaptionerTrainer:
     model.config.use_cache = False
     folder = Path(str(options.output_dir))
     folder.mkdir(parents=True, exist_ok=True)
-    cache = _cache(model, processor, data)
+    cache = _cache(model, processor, data, options)
     train_samples, eval_samples = read_samples(data)
     schedule = ShotsSchedule.parse(data.shots_schedule, data.shots)
     common: dict[str, Any] = {"num_frames": data.num_frames, "seed": options.seed, "cache": cache}
@@ -150,6 +153,7 @@ def open_model(options: ModelArguments) -> tuple[EgoInstructorForConditionalGene
         tokenizer=options.tokenizer,
         dtype=dtype,
         attn_implementation=options.attn_implementation,
+        max_num_frames=options.max_num_frames,
     )
 
 
@@ -171,15 +175,19 @@ def read_samples(data: DataArguments) -> tuple[list[Sample], list[Sample] | None
 
 
 def _cache(
-    model: EgoInstructorForConditionalGeneration, processor: EgoInstructorProcessor, data: DataArguments
+    model: EgoInstructorForConditionalGeneration,
+    processor: EgoInstructorProcessor,
+    data: DataArguments,
+    options: CaptionerTrainingArguments,
 ) -> FeatureCache | None:
     if data.feature_cache is None:
         return None
     logger.info("the vision encoder's outputs are kept in %s: frames are not jittered", data.feature_cache)
+    computed_in = options.mixed_precision  # autocast changes the outputs
     preprocessing = f"{processor.image_size} {processor.image_mean} {processor.image_std}"
     return FeatureCache(
         data.feature_cache,
-        encoder=encoder_revision(model.vision_encoder),
+        encoder=f"{encoder_revision(model.vision_encoder)} {computed_in}",
         preprocessing=preprocessing,
         limit_bytes=int(data.feature_cache_gb * 1e9),
     )
@@ -188,9 +196,11 @@ def _cache(
 def _resume_from(options: CaptionerTrainingArguments, folder: Path) -> Path | None:
     """The checkpoint to go on from; a folder with a run in it is not started over."""
     asked = options.resume_from_checkpoint
+    if (folder / MODEL_FOLDER).exists():
+        raise InputError(f"{folder} holds a finished run, its model is in {MODEL_FOLDER}/. Name another output_dir.")
     last = last_checkpoint(folder)
     if asked is None:
-        if last is not None or (folder / MODEL_FOLDER).exists():
+        if last is not None:
             raise InputError(
                 f"{folder} holds a run. Go on with it by --resume_from_checkpoint last, or name another output_dir."
             )

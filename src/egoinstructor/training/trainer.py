@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer, TrainerControl
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
@@ -69,8 +71,23 @@ class CaptionerTrainer(Trainer):
             **kwargs,  # no processing_class: Trainer would put the tokenizer's eos in place of <|endofchunk|>
         )
         self.processor = collator.processor
+        if self.is_deepspeed_enabled:
+            model.frames_per_pass = None  # ZeRO-3 gathers at every pass: all processes must make the same number
         self.failures = failures
         self.cache = cache
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """As the parent's; under FSDP in bf16 gradients are summed in fp32, as under DDP."""
+        super().create_accelerator_and_postprocess()
+        plugin = getattr(self.accelerator.state, "fsdp_plugin", None)
+        if plugin is not None and self.accelerator.mixed_precision == "bf16":
+            plugin.mixed_precision_policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+
+    def autocast_smart_context_manager(self, cache_enabled: bool | None = True) -> AbstractContextManager[Any]:
+        """Autocast under FSDP2 too, where accelerate leaves it out: the vision encoder is not sharded and stays fp32."""
+        if self.is_fsdp_enabled and self.accelerator.mixed_precision == "bf16":
+            return torch.autocast(self.args.device.type, dtype=torch.bfloat16)
+        return self.accelerator.autocast()
 
     # ------------------------------------------------------------------ data
 
@@ -134,7 +151,7 @@ class CaptionerTrainer(Trainer):
         assert self.cache is not None
         encoder: EgoInstructorForConditionalGeneration = self.accelerator.unwrap_model(self.model)
         found: dict[tuple[int, int], Tensor] = {}
-        with torch.no_grad(), self.accelerator.autocast():
+        with torch.no_grad(), self.autocast_smart_context_manager():
             for row, place, key, clip in clips:
                 patches = clip.to(self.args.device)
                 if patches.ndim == 4:  # pixels (F, 3, H, W), not patches (F, P, V)

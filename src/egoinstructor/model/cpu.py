@@ -1,0 +1,38 @@
+"""fp32 inference on CPUs: oneDNN for the linear layers.
+
+PyTorch gives fp32 matrix products to MKL, which on other makers' processors runs at a half to a fifth of what oneDNN, in the
+same wheel, reaches (AMD EPYC: half at the vision encoder's shapes, a fifth for the three rows of a beam search;
+`benchmarks/generation.py`). Half precision goes to oneDNN anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+
+class _OneDNNLinears(TorchFunctionMode):
+    """Within it, `F.linear` on fp32 CPU tensors is oneDNN's; everything else is as it was. Per thread, as modes are."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func is F.linear and not kwargs and not torch.is_grad_enabled() and _fits(*args):
+            return torch.ops.mkldnn._linear_pointwise(*args, *((None,) * (3 - len(args))), "none", [], "")
+        return func(*args, **(kwargs or {}))
+
+
+def _fits(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
+    return x.dtype == weight.dtype == torch.float32 and x.device.type == weight.device.type == "cpu" and x.numel() > 0
+
+
+def fast_linears(device: torch.device) -> AbstractContextManager[Any]:
+    """A block in which inference on this device uses the faster linear layers; no change of result beyond rounding."""
+    available = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return _OneDNNLinears() if device.type == "cpu" and available else nullcontext()

@@ -1,0 +1,49 @@
+"""oneDNN's linear layers: used for fp32 inference alone, and the same numbers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from egoinstructor.model.cpu import fast_linears
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """How often the mode handed a product to oneDNN."""
+    counted = []
+    from egoinstructor.model import cpu
+
+    fits = cpu._fits
+    monkeypatch.setattr(cpu, "_fits", lambda *args: counted.append(args) or fits(*args))
+    return counted
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch was built without oneDNN")
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(1, 24), (3, 24), (2, 5, 24), (2, 3, 5, 24), (0, 24)])
+def test_the_same_numbers(shape, bias, calls):
+    layer = torch.nn.Linear(24, 40, bias=bias)
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = layer(x)
+        with fast_linears(torch.device("cpu")):
+            torch.testing.assert_close(layer(x), expected)
+    assert len(calls) == 1
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch was built without oneDNN")
+def test_training_and_half_precision_are_left_alone(calls):
+    layer = torch.nn.Linear(8, 8)
+    with fast_linears(torch.device("cpu")):
+        layer(torch.ones(2, 8)).sum().backward()
+        assert calls == []
+        with torch.no_grad():
+            layer.bfloat16()(torch.ones(2, 8, dtype=torch.bfloat16))
+    assert layer.weight.grad is not None
+
+
+def test_other_devices_get_nothing():
+    with fast_linears(torch.device("meta")):
+        assert F.linear(torch.ones(1, 2, device="meta"), torch.ones(3, 2, device="meta")).shape == (1, 3)
