@@ -216,7 +216,7 @@ def test_ctrl_c_stops_and_leaves_no_partial_file(source, tmp_path, videos):
     assert process.stdout is not None
     process.stdout.readline()
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the run
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=120)
     assert "KeyboardInterrupt" in errors
     assert process.returncode == -signal.SIGINT
     assert not (out / ".prepare/partial").exists()

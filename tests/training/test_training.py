@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -217,12 +218,18 @@ def test_lora(options, tmp_path, golden_a, data):
 
 def test_a_run_is_not_started_over(options, tmp_path):
     train(parse(None, options()))
-    with pytest.raises(InputError, match="holds a finished run"):
-        train(parse(None, options()))
+    for more in ({}, {"resume_from_checkpoint": "last"}):
+        with pytest.raises(InputError, match="holds a finished run"):
+            train(parse(None, options(**more)))
+    train(parse(None, options("saved", save_strategy="steps", save_steps=2)))
+    shutil.rmtree(tmp_path / "saved" / MODEL_FOLDER)
+    with pytest.raises(InputError, match="holds a run. Go on with it by --resume_from_checkpoint last"):
+        train(parse(None, options("saved")))
 
 
 def test_resuming_with_other_parameters_is_refused(options, tmp_path):
     train(parse(None, options(save_strategy="steps", save_steps=2)))
+    shutil.rmtree(tmp_path / "run" / MODEL_FOLDER)
     with pytest.raises(CheckpointError, match="trains other tensors"):
         train(parse(None, options(lora_rank=2, resume_from_checkpoint="last", max_steps=6)))
 
@@ -319,7 +326,7 @@ def test_resumed_is_straight_to_the_bit(options, tmp_path):
     train(parse(None, options("cut", **{**LONG, "max_steps": 20})))
     cut = tmp_path / "cut"
     for name in ("checkpoint-15", "checkpoint-20", MODEL_FOLDER):
-        subprocess.run(["rm", "-r", cut / name], check=True)
+        shutil.rmtree(cut / name)
     train(parse(None, options("cut", **LONG, resume_from_checkpoint="last")))
     same(weights(cut), weights(tmp_path / "straight"), rtol=0, atol=0)
     assert logged(cut) == logged(tmp_path / "straight")

@@ -99,9 +99,10 @@ def evaluate(arguments: Arguments, *, predictions: Path | None = None) -> dict[s
 def build_trainer(arguments: Arguments) -> CaptionerTrainer:
     """Model, data and trainer of a run, ready to start."""
     model_options, data, options = arguments
-    for reporter in ("wandb", "tensorboard"):
-        if reporter in (options.report_to or ()):
-            require_extra(reporter, reporter, f"report_to {reporter}")
+    if "wandb" in (options.report_to or ()):
+        require_extra("wandb", "wandb", "report_to wandb")
+    if "tensorboard" in (options.report_to or ()):
+        require_extra("tensorboard", "tensorboard", "report_to tensorboard")
     model, processor = open_model(model_options)
     if data.max_length is not None:
         processor.max_length = min(processor.max_length, data.max_length)
