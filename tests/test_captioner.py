@@ -7,7 +7,7 @@ import threading
 import pytest
 import torch
 
-from egoinstructor import Caption, Captioner, Clip, Reference
+from egoinstructor import Caption, Captioner, Clip, Reference, load_video
 from egoinstructor.errors import CheckpointError, InputError, VideoError
 from egoinstructor.model.prompt import SCRIPT, TRAINING
 
@@ -67,6 +67,23 @@ def test_each_distinct_clip_is_encoded_once(captioner, short_videos, references,
     assert sum(encoded) == 5  # ego, ego 0–2 s, and three references, one of which is a query too
     captioner.caption_batch(queries, num_beams=3)
     assert sum(encoded) == 5, "kept from the call before"
+
+
+def test_decoding_runs_only_a_few_clips_ahead(captioner, short_videos, monkeypatch):
+    """A thousand clips must not lie decoded in memory while the first is encoded."""
+    clips = [Clip(short_videos["ego"], 0, 1 + i / 20) for i in range(12)]
+    decoded, ahead = [], []
+    load, encode = load_video, captioner.model.encode_videos
+    monkeypatch.setattr("egoinstructor.captioner.load_video", lambda v, **kw: decoded.append(v) or load(v, **kw))
+
+    def encoded(pixels):
+        ahead.append(len(decoded) - len(ahead))
+        return encode(pixels)
+
+    monkeypatch.setattr(captioner.model, "encode_videos", encoded)
+    assert list(captioner.encode(clips)) == clips
+    assert len(decoded) == 12
+    assert max(ahead) <= 4
 
 
 def test_latents_given_are_not_decoded_again(captioner, short_videos, references, encoded, tmp_path):

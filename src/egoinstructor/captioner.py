@@ -8,9 +8,9 @@ One reading of `caption_batch` explains the product. A captioner holds no state 
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -230,11 +230,10 @@ class Captioner:
             )
 
         missing = [clip for clip, latents in found.items() if latents is None]
-        with ThreadPoolExecutor(DECODE_THREADS) as pool:
-            for clip, clip_pixels in zip(missing, pool.map(pixels, missing), strict=True):  # (F, 3, H, W)
-                latents = self.model.encode_videos(clip_pixels[None, None].to(self.model.device))[0, 0]  # (L, V)
-                found[clip] = latents
-                self._latents.put(keys[clip], latents)
+        for clip, clip_pixels in zip(missing, _ahead(pixels, missing), strict=True):  # (F, 3, H, W)
+            latents = self.model.encode_videos(clip_pixels[None, None].to(self.model.device))[0, 0]  # (L, V)
+            found[clip] = latents
+            self._latents.put(keys[clip], latents)
         return {clip: latents for clip, latents in found.items() if latents is not None}
 
 
@@ -257,6 +256,18 @@ class _LatentsCache:
             self._kept[key] = latents
             while len(self._kept) > self._size:
                 self._kept.popitem(last=False)
+
+
+def _ahead(work: Callable[[Clip], Tensor], clips: Sequence[Clip]) -> Iterator[Tensor]:
+    """Do the work on threads, a few clips ahead of whoever takes the results: in order, and in bounded memory."""
+    with ThreadPoolExecutor(DECODE_THREADS) as pool:
+        waiting: deque[Future[Tensor]] = deque()
+        for clip in clips:
+            waiting.append(pool.submit(work, clip))
+            if len(waiting) > DECODE_THREADS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _choose(clip: Clip, references: Sequence[Reference], shots: int | None) -> tuple[Reference, ...]:
