@@ -18,11 +18,11 @@ import time
 from pathlib import Path
 
 import torch
-from egoinstructor.model.quantization import quantize_int8
 from transformers import GenerationConfig, GenerationMixin
 
 from egoinstructor.checkpoints.convert import load_original
 from egoinstructor.model import EgoInstructorConfig, EgoInstructorForConditionalGeneration
+from egoinstructor.model.quantization import quantize_int8
 from published import machine, random_model
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden"

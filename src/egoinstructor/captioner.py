@@ -24,6 +24,7 @@ from egoinstructor.errors import InputError
 from egoinstructor.model.modeling import EgoInstructorForConditionalGeneration
 from egoinstructor.model.processing import EgoInstructorProcessor
 from egoinstructor.model.prompt import TRAINING, PromptPreset
+from egoinstructor.model.quantization import quantize_int8
 from egoinstructor.records import Caption, Clip, Reference, VideoSource
 from egoinstructor.video.decode import Sampling, load_video
 
@@ -63,6 +64,7 @@ class Captioner:
         dtype: torch.dtype | None = None,
         attn_implementation: str = "sdpa",
         device_map: str | dict[str, Any] | None = None,
+        int8: bool = False,
     ) -> Captioner:
         """Open a converted model folder, or one on the Hub.
 
@@ -72,12 +74,15 @@ class Captioner:
             dtype: number format; None for the files' own.
             attn_implementation: "sdpa" or "eager".
             device_map: spread a large model over devices instead ("auto").
+            int8: int8 linear layers in the vision encoder and the decoder; on a CPU.
 
         Raises:
             CheckpointError: the folder can't be used.
+            InputError: a device that can't be used, or that has no int8.
         """
         model, processor = load(folder, dtype=dtype, attn_implementation=attn_implementation, device_map=device_map)
-        return cls(model if device_map else _to_device(model, device), processor)
+        model = model if device_map else _to_device(model, device)
+        return cls(quantize_int8(model) if int8 else model, processor)
 
     @classmethod
     def from_original(
@@ -89,6 +94,7 @@ class Captioner:
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
         attn_implementation: str = "sdpa",
+        int8: bool = False,
     ) -> Captioner:
         """Open the published pair as it is, without converting it first.
 
@@ -99,14 +105,17 @@ class Captioner:
             device: as in `from_pretrained`.
             dtype: as in `from_pretrained`.
             attn_implementation: as in `from_pretrained`.
+            int8: as in `from_pretrained`.
 
         Raises:
             CheckpointError: the files can't be used.
+            InputError: as in `from_pretrained`.
         """
         model, processor = load_original(
             base, captioner, tokenizer=tokenizer, dtype=dtype, attn_implementation=attn_implementation
         )
-        return cls(_to_device(model, device), processor)
+        model = _to_device(model, device)
+        return cls(quantize_int8(model) if int8 else model, processor)
 
     def caption(
         self,

@@ -236,6 +236,12 @@ def test_no_references_and_no_shots_are_legal(run, short_videos, model_folder):
     assert json.loads(out)["references"] == []
 
 
+def test_int8(run, short_videos, model_folder):
+    code, out, _ = run("caption", short_videos["ego"], "--model", model_folder, "--device", "cpu", "--int8", "--json")
+    assert code == 0
+    assert json.loads(out)["caption"]
+
+
 def test_no_model(run, short_videos):
     code, _, err = run("caption", short_videos["ego"])
     assert code == USAGE_ERROR

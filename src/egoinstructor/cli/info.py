@@ -21,7 +21,6 @@ PACKAGES = (
     "numpy",
     "av",
     "torchcodec",
-    "torchao",
 )
 
 
