@@ -45,7 +45,7 @@ def start(arguments: argparse.Namespace) -> None:
         results = evaluate(parsed, predictions=order.predictions)
         console.print(json.dumps(results, ensure_ascii=False), markup=False, highlight=False, soft_wrap=True)
     else:
-        console.print(f"the model is in {train(parsed)}", highlight=False, soft_wrap=True)
+        console.print(f"the model is in {train(parsed)}", markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -109,6 +109,8 @@ def run(arguments: argparse.Namespace) -> dict:
         del half
     if "e" in arguments.ways:
         timed("e", quantize_int8(model), pixel_values=pixels)
+    for way in {"a", "c"} & tokens.keys():
+        assert tokens[way] == tokens["b"], f"({way}) wrote other tokens than (b)"
     base = seconds.get("a")
     return {
         "seconds": seconds,

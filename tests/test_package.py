@@ -154,27 +154,34 @@ def test_every_room_has_a_place_in_the_import_rule():
 
 
 def test_every_extra_named_in_the_source_exists():
-    named = {}
+    asked, named = [], []
     for file in FILES:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            place = f"{file.relative_to(REPOSITORY)}:{getattr(node, 'lineno', 0)}"
             if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "require_extra":
-                given = [*node.args[1:2], *(keyword.value for keyword in node.keywords if keyword.arg == "extra")]
-                named[place] = [ast.literal_eval(value) for value in given]
+                keywords = [keyword.value for keyword in node.keywords if keyword.arg == "extra"]
+                (extra,) = node.args[1:2] or keywords
+                assert isinstance(extra, ast.Constant), (
+                    f"{file}:{node.lineno}: name the extra, so that it can be checked"
+                )
+                asked.append((f"{file}:{node.lineno}", extra.value))
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 extras = re.findall(r"egoinstructor\[([\w,. -]+)\]", node.value)
-                named[place] = [extra.strip() for text in extras for extra in text.split(",")]
-    assert {place: extras for place, extras in named.items() if not set(extras) <= set(EXTRAS)} == {}
+                named += [(f"{file}:{node.lineno}", name.strip()) for text in extras for name in text.split(",")]
+    assert asked
+    assert [(place, extra) for place, extra in asked + named if extra not in EXTRAS] == []
 
 
 def test_everything_that_ci_installs_is_pinned():
-    pinned = {canonicalize_name(line.partition("==")[0]) for line in constraints() if "==" in line}
-    direct = {canonicalize_name(Requirement(text).name) for text in [*PROJECT["dependencies"], *EXTRAS["dev"]]}
-    assert direct - {"egoinstructor"} <= pinned
-
-
-def constraints() -> list[str]:
-    return (REPOSITORY / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    lines = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = {canonicalize_name(line.partition("==")[0]) for line in lines if "==" in line}
+    direct, pending = set(), [Requirement(text) for text in [*PROJECT["dependencies"], *EXTRAS["dev"]]]
+    while pending:
+        wanted = pending.pop()
+        if wanted.name == PROJECT["name"]:
+            pending += [Requirement(text) for extra in wanted.extras for text in EXTRAS[extra]]
+        else:
+            direct.add(canonicalize_name(wanted.name))
+    assert direct - pinned == set()
 
 
 # Commands and scripts
@@ -195,7 +202,8 @@ SHELL_SCRIPTS = [".ci/run", *(str(file.relative_to(REPOSITORY)) for file in REPO
 
 @pytest.mark.parametrize("script", SHELL_SCRIPTS)
 def test_shell_script_is_sound(script):
-    checker = ["shellcheck"] if shutil.which("shellcheck") else ["bash", "-n"]
+    shellcheck = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    checker = [shellcheck] if shellcheck else ["bash", "-n"]
     done = run(*checker, script)
     assert done.returncode == 0, done.stdout + done.stderr
     assert os.access(REPOSITORY / script, os.X_OK)

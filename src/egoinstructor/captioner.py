@@ -7,7 +7,6 @@ One reading of `caption_batch` explains the product. A captioner holds no state 
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,8 +24,9 @@ from egoinstructor.model.modeling import EgoInstructorForConditionalGeneration
 from egoinstructor.model.processing import EgoInstructorProcessor
 from egoinstructor.model.prompt import TRAINING, PromptPreset
 from egoinstructor.model.quantization import quantize_int8
-from egoinstructor.records import Caption, Clip, Reference, VideoSource
+from egoinstructor.records import Caption, Clip, Reference
 from egoinstructor.video.decode import Sampling, load_video
+from egoinstructor.video.identity import content_identity
 
 Query = tuple[Clip, Sequence[Reference]]
 """An ego clip and its references, most relevant first."""
@@ -229,7 +229,8 @@ class Captioner:
         """
         frames = self.processor.num_frames if num_frames is None else num_frames
         keys = {
-            clip: (_content_key(clip.video), clip.start, clip.end, frames, sampling) for clip in dict.fromkeys(clips)
+            clip: (content_identity(clip.video), clip.start, clip.end, frames, sampling)
+            for clip in dict.fromkeys(clips)
         }
         found = {clip: self._latents.get(key) for clip, key in keys.items()}
 
@@ -287,17 +288,6 @@ def _choose(clip: Clip, references: Sequence[Reference], shots: int | None) -> t
             "ask for 0 (the clip alone) up to that many, or give more references."
         )
     return tuple(references[:shots])
-
-
-def _content_key(video: VideoSource) -> tuple[Any, ...]:
-    """What tells one video's content from another's: a file that changed is another video."""
-    if isinstance(video, bytes):
-        return (hashlib.blake2b(video).hexdigest(),)
-    try:
-        stat = video.stat()
-    except OSError:
-        return (str(video),)  # not there: decoding will say so
-    return (str(video.resolve()), stat.st_mtime_ns, stat.st_size)
 
 
 def _to_device(

@@ -118,6 +118,10 @@ WRONG = {
         lambda folder: edit_captioner(folder, lambda s: s.update({"perceiver.latents": torch.zeros(64, 31)})),
         r"perceiver\.latents is \(64, 31\), must be \(64, 32\)",
     ),
+    "a trained tensor lost": (
+        lambda folder: edit_captioner(folder, lambda s: s.pop("perceiver.norm.weight")),
+        r"the captioner lacks resampler\.norm\.weight",
+    ),
     "missing frame": (
         lambda folder: edit_captioner(folder, lambda s: s.update({"perceiver.frame_embs": torch.zeros(8, 31)})),
         r"perceiver\.frame_embs is \(8, 31\), must be \(8, 32\)",

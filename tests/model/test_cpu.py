@@ -44,6 +44,13 @@ def test_training_and_half_precision_are_left_alone(calls):
     assert layer.weight.grad is not None
 
 
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch was built without oneDNN")
+def test_autocast_goes_its_own_way():
+    layer = torch.nn.Linear(8, 8)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16), fast_linears(torch.device("cpu")):
+        assert layer(torch.ones(2, 8)).dtype == torch.bfloat16
+
+
 def test_other_devices_get_nothing():
     with fast_linears(torch.device("meta")):
         assert F.linear(torch.ones(1, 2, device="meta"), torch.ones(3, 2, device="meta")).shape == (1, 3)

@@ -155,6 +155,21 @@ def test_an_unreadable_query_is_left_out_and_not_replaced(broken, toy):
     assert [item.id for item in batch["items"] if item.prompt is None] == [items[2].id]
 
 
+def test_impossible_times_and_texts_are_counted_and_left_out(samples, toy):
+    import dataclasses
+
+    sample = samples()[0]
+    wrong = [
+        dataclasses.replace(sample, start=1.0, end=1.0),
+        dataclasses.replace(sample, caption="a <image> of it"),
+        dataclasses.replace(sample, start=500.0, end=502.0),
+    ]
+    for i, reason in enumerate(["start must lie before the end", "has a meaning in the prompt", "lasts"]):
+        item = dataset(wrong, toy)[Draw(0, i)]
+        assert item.prompt is None
+        assert reason in item.failures[-1][1]
+
+
 def test_a_batch_of_nothing_teaches_nothing(toy):
     batch = Collator(toy[1])([dataset([], toy)[Draw(0, None)]] * 2)
     assert (batch["labels"] == IGNORE).all()
@@ -186,4 +201,4 @@ def test_too_many_failures_end_the_run(broken, toy, tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "failures.jsonl").read_text().splitlines()]
     assert len(lines) == 8
     assert lines[0]["sample"] == items[0].id
-    FailureLog(None, max_rate=0.3).add(items * 6)  # a quarter is allowed here
+    FailureLog(tmp_path / "other.jsonl", max_rate=0.3).add(items * 6)  # a quarter is allowed here

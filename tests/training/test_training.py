@@ -213,6 +213,29 @@ def test_lora(options, tmp_path, golden_a, data):
     }
 
 
+def test_a_compiled_run_leaves_the_same_folder(options, tmp_path):
+    train(parse(None, options("plain")))
+    train(parse(None, options("compiled", torch_compile=True, torch_compile_backend="eager")))
+    load(tmp_path / "compiled" / MODEL_FOLDER)
+    same(weights(tmp_path / "compiled"), weights(tmp_path / "plain"), rtol=1e-4, atol=2e-5)
+
+
+def test_the_record_can_be_run_again(options, tmp_path):
+    """Lists and mappings too; what belongs to one start, such as a checkpoint to go on from, is left out."""
+    given = options(resume_from_checkpoint="last", lr_scheduler_kwargs='{"num_cycles": 0.25}')
+    train(parse(None, given))
+    again = parse(tmp_path / "run/config.yaml", ["--output_dir", str(tmp_path / "again")])
+    assert again[2].lr_scheduler_kwargs == {"num_cycles": 0.25}
+    assert again[2].resume_from_checkpoint is None
+
+
+def test_a_schedule_of_references_goes_by_the_steps_of_the_run(options):
+    trainer = build_trainer(parse(None, options(max_steps=6, num_train_epochs=50)))
+    sampler = trainer._get_train_sampler()
+    sampler.set_epoch(1)
+    assert next(iter(sampler)).progress == 0.5
+
+
 # ---------------------------------------------------------------------- what can go wrong
 
 
@@ -232,6 +255,28 @@ def test_resuming_with_other_parameters_is_refused(options, tmp_path):
     shutil.rmtree(tmp_path / "run" / MODEL_FOLDER)
     with pytest.raises(CheckpointError, match="trains other tensors"):
         train(parse(None, options(lora_rank=2, resume_from_checkpoint="last", max_steps=6)))
+
+
+def test_only_whole_checkpoints_are_resumed_from(options, tmp_path):
+    saving = {"save_strategy": "steps", "save_steps": 1, "save_total_limit": 2}
+    train(parse(None, options(**saving)))
+    run = tmp_path / "run"
+    assert sorted(folder.name for folder in run.glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-3"]
+    shutil.rmtree(run / MODEL_FOLDER)
+    (run / "checkpoint-3/complete").unlink()
+    assert last_checkpoint(run) == run / "checkpoint-2"
+    with pytest.raises(InputError, match="checkpoint-3' is no whole checkpoint"):
+        train(parse(None, options(**saving, resume_from_checkpoint=run / "checkpoint-3")))
+    assert (run / "checkpoint-3").exists(), "nothing is removed by asking"
+    train(parse(None, options(**saving, resume_from_checkpoint="last")))
+
+
+def test_after_a_failed_run_signals_are_what_they_were(options, monkeypatch):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(CaptionerTrainer, "_read", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train(parse(None, options()))
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_loss_that_is_no_number_names_its_samples(options, monkeypatch):
@@ -257,7 +302,7 @@ def test_a_corrupt_video_in_the_set(options, data, tmp_path):
     rows[3]["video"] = "bad.mp4"
     (data / "bad.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     train(parse(None, options(train_data=data / "bad.jsonl", num_train_epochs=2, max_steps=None)))
-    failures = [json.loads(line) for line in (tmp_path / "run/failures.jsonl").read_text().splitlines()]
+    failures = [json.loads(line) for line in (tmp_path / "run/failures-0.jsonl").read_text().splitlines()]
     assert [(f["sample"], f["skipped"]) for f in failures] == [("bad.jsonl:4", True)] * 2
     assert "bad.mp4" in failures[0]["reason"]
 
@@ -384,7 +429,7 @@ def test_two_processes_are_one(options, data, tmp_path):
               "per_device_eval_batch_size": 2, "sample_captions": 1}  # fmt: skip
     train(parse(None, options("one", **common)))
     launch = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29611",
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone",
         Path(__file__).with_name("distributed_run.py"),
     ]  # fmt: skip
     given = options("two", **{**common, "per_device_train_batch_size": 2, "ddp_backend": "gloo"})
@@ -400,9 +445,11 @@ def test_two_processes_are_one(options, data, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_sharded_processes_are_one(options, tmp_path):
+def test_two_sharded_processes_are_one(options, data, tmp_path):
     """FSDP2 over gloo by the shipped configuration: the same run; the finished folder holds whole tensors."""
-    train(parse(None, options("one", max_steps=4)))
+    common = {"max_steps": 4, "eval_data": data / "val.jsonl", "eval_strategy": "steps", "eval_steps": 2,
+              "sample_captions": 1, "per_device_eval_batch_size": 2}  # fmt: skip
+    train(parse(None, options("one", **common)))
     config = Path(__file__).parents[2] / "configs/accelerate_config_fsdp.yaml"
     launch = [
         sys.executable, "-m", "accelerate.commands.launch", f"--config_file={config}", "--num_processes=2",
@@ -410,8 +457,12 @@ def test_two_sharded_processes_are_one(options, tmp_path):
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "SEEN": str(tmp_path / "seen"), "FSDP_ON_CPU": "1",
                    "ACCELERATE_USE_CPU": "true"}  # fmt: skip
-    subprocess.run([*launch, *options("two", max_steps=4, per_device_train_batch_size=2)], check=True, env=environment)
-    for name in ("loss", "grad_norm"):
+    subprocess.run(
+        [*launch, *options("two", **{**common, "per_device_train_batch_size": 2})], check=True, env=environment
+    )
+    captions = [(tmp_path / run / "captions.jsonl").read_text() for run in ("one", "two")]
+    assert captions[0] == captions[1]
+    for name in ("loss", "grad_norm", "eval_loss"):
         assert logged(tmp_path / "two", name) == pytest.approx(logged(tmp_path / "one", name), rel=1e-5)
     one, two = load(tmp_path / "one" / MODEL_FOLDER)[0], load(tmp_path / "two" / MODEL_FOLDER)[0]
     same(two.state_dict(), one.state_dict(), rtol=1e-5, atol=1e-5)
@@ -429,4 +480,4 @@ def test_a_full_disk(options, tmp_path):
     done = subprocess.run([sys.executable, "-c", script, "train", *given], capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
     assert "could not be written" in " ".join(done.stderr.split())
-    assert last_checkpoint(tmp_path / "full") is None
+    assert list((tmp_path / "full").glob("checkpoint-*")) == []

@@ -118,11 +118,18 @@ def plan(base: str | Path, captioner: str | Path | None, max_num_frames: int | N
     frames = origins.get(FRAME_EMBEDDINGS)
     default_frames = max_num_frames or EgoInstructorConfig().max_num_frames
     config = config_from_original(original_config, frames.shape[0] if frames else default_frames)
-    expected = _expected_shapes(config)
+    expected, trainable = _expected_shapes(config)
     if frames is None and FRAME_EMBEDDINGS in expected:
         dtype = origins["resampler.latents"].dtype if "resampler.latents" in origins else "float32"
         origins[FRAME_EMBEDDINGS] = Origin("new", "", "", expected[FRAME_EMBEDDINGS], dtype)
     _check(origins, expected)
+    if captioner is not None:
+        given = {name for name, origin in origins.items() if origin.source == "captioner"}
+        if lost := sorted(trainable - given):
+            raise CheckpointError(
+                f"the captioner lacks {_some(lost)}, which training changes; without them the base's untrained ones would "
+                "stand in. Download it again."
+            )
 
     def tensors() -> Iterator[tuple[str, Tensor]]:
         for source, file in files:
@@ -155,7 +162,7 @@ def convert(
         captioner: file of trainable tensors laid over it, or Hub id with `:file`; None for the base alone.
         out: the folder to make; it must not exist, or be empty.
         tokenizer: folder or Hub id; the base's folder if it holds one, else the published one.
-        dtype: number format to write; None for the files' own.
+        dtype: number format to write; None for the embeddings' own.
 
     Raises:
         CheckpointError: what `plan` refuses, a tokenizer that does not fit, a folder that is in use, a full disk.
@@ -189,7 +196,7 @@ def load_original(
         base: as in `convert`.
         captioner: as in `convert`.
         tokenizer: as in `convert`.
-        dtype: number format to load into; None for the files' own.
+        dtype: number format to load into; None for the embeddings' own.
         attn_implementation: "sdpa" or "eager".
         max_num_frames: as in `plan`.
 
@@ -202,7 +209,7 @@ def load_original(
     with torch.device("meta"):
         model = EgoInstructorForConditionalGeneration(conversion.config)
     # Copied out of the mapped file: the model must outlive it, and may be written to.
-    state = {name: tensor.to(dtype or tensor.dtype, copy=True) for name, tensor in conversion.tensors()}
+    state = {name: tensor.to(dtype or conversion.dtype, copy=True) for name, tensor in conversion.tensors()}
     position_ids = model.vision_encoder.embeddings.position_ids
     model.vision_encoder.embeddings.position_ids = torch.arange(position_ids.shape[-1]).expand(1, -1)
     model.load_state_dict({**state, "lm_head.weight": state["decoder.embed_tokens.weight"]}, assign=True)
@@ -228,11 +235,12 @@ def make_processor(
     return processor
 
 
-def _expected_shapes(config: EgoInstructorConfig) -> dict[str, tuple[int, ...]]:
-    """Our tensors and their shapes; nothing is allocated. The head is the embeddings."""
+def _expected_shapes(config: EgoInstructorConfig) -> tuple[dict[str, tuple[int, ...]], set[str]]:
+    """Our tensors with their shapes, and those that are trained; nothing is allocated. The head is the embeddings."""
     with torch.device("meta"):
         model = EgoInstructorForConditionalGeneration(config)
-    return {name: tuple(t.shape) for name, t in model.state_dict().items() if name != "lm_head.weight"}
+    shapes = {name: tuple(t.shape) for name, t in model.state_dict().items() if name != "lm_head.weight"}
+    return shapes, set(model.trainable_names())
 
 
 def _check(origins: dict[str, Origin], expected: dict[str, tuple[int, ...]]) -> None:
@@ -277,7 +285,7 @@ def _write_shards(conversion: Conversion, folder: Path, dtype: torch.dtype | Non
 
     held = 0
     for name, original in conversion.tensors():
-        tensor = original.to(dtype or original.dtype)
+        tensor = original.to(dtype or conversion.dtype)
         if shard and held + tensor.nbytes > SHARD_BYTES:
             flush()
             held = 0

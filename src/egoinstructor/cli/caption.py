@@ -77,13 +77,15 @@ def show(caption: Caption, console: Console, *, as_json: bool) -> None:
     if as_json:
         console.print(json.dumps(caption.as_dict(), ensure_ascii=False), markup=False, highlight=False, soft_wrap=True)
         return
-    console.print(f"[bold]{escape(caption.text)}[/bold]  [dim]{escape(repr(caption.clip))}[/dim]", highlight=False)
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True)
+
+    say(f"[bold]{escape(caption.text)}[/bold]  [dim]{escape(repr(caption.clip))}[/dim]")
     for number, reference in enumerate(caption.references, start=1):
-        console.print(
-            f"  {number}. {escape(reference.narration)}  [dim]{escape(repr(reference.clip))}[/dim]", highlight=False
-        )
+        say(f"  {number}. {escape(reference.narration)}  [dim]{escape(repr(reference.clip))}[/dim]")
     for reference, reason in caption.dropped:
-        console.print(f"  [yellow]not read[/yellow] ({reason}): {escape(reference.narration)}", highlight=False)
+        say(f"  [yellow]not read[/yellow] ({reason}): {escape(reference.narration)}")
 
 
 def _queries(arguments: argparse.Namespace) -> list[tuple[Clip, list[Reference]]]:

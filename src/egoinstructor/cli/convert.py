@@ -42,7 +42,10 @@ def run(arguments: argparse.Namespace) -> None:
         dtype=torch_dtype(arguments.dtype),
     )
     Console().print(
-        f"{arguments.out}: {conversion.summary()}; each is listed in {REPORT}", highlight=False, soft_wrap=True
+        f"{arguments.out}: {conversion.summary()}; each is listed in {REPORT}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -52,4 +55,4 @@ def run_export(arguments: argparse.Namespace) -> None:
     from egoinstructor.checkpoints.loading import load
 
     save_original(*load(arguments.model), arguments.out)
-    Console().print(f"{arguments.out}: base/, captioner.pt, tokenizer/", highlight=False)
+    Console().print(f"{arguments.out}: base/, captioner.pt, tokenizer/", markup=False, highlight=False, soft_wrap=True)

@@ -25,7 +25,13 @@ def add(commands: Any) -> None:
     resize = steps.add_parser("resize", help="a folder of videos → the same with a shorter side of 320 pixels")
     resize.add_argument("--shorter-side", type=positive, default=320, metavar="PX")
     chunk = steps.add_parser("chunk", help="a folder of videos → pieces of 300 s, {vid}/{chunk:04d}.mp4")
-    chunk.add_argument("--seconds", type=positive, default=300, metavar="S", help="length of a piece (default: 300)")
+    chunk.add_argument(
+        "--seconds",
+        type=int,
+        choices=(300, 15),
+        default=300,
+        help="length of a piece (default: 300; 15 needs '15s' in OUT)",
+    )
     for step, run in ((resize, run_resize), (chunk, run_chunk)):
         step.add_argument("source", metavar="SRC")
         step.add_argument("out", metavar="OUT")

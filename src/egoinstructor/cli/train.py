@@ -29,4 +29,4 @@ def run(arguments: argparse.Namespace) -> None:
     first = os.environ.get("RANK", "0") == "0"  # of several processes, one speaks
     logging.getLogger("egoinstructor").setLevel(logging.INFO if first else logging.ERROR)
     parsed = parse(arguments.config, arguments.overrides)
-    Console(quiet=not first).print(f"the model is in {train(parsed)}", highlight=False, soft_wrap=True)
+    Console(quiet=not first).print(f"the model is in {train(parsed)}", markup=False, highlight=False, soft_wrap=True)

@@ -29,6 +29,8 @@ class _OneDNNLinears(TorchFunctionMode):
 
 
 def _fits(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
+    if torch.is_autocast_enabled("cpu"):  # which casts to half precision, and that goes to oneDNN
+        return False
     return x.dtype == weight.dtype == torch.float32 and x.device.type == weight.device.type == "cpu" and x.numel() > 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,7 +149,7 @@ def parse(config: str | Path | None, overrides: Sequence[str] = ()) -> Arguments
     values = _read(Path(config)) if config else {}
     known = {f.name for kind in kinds for f in dataclasses.fields(kind) if f.init}
     if unknown := sorted(values.keys() - known):
-        raise InputError(f"{config} has unknown options {', '.join(unknown)}; see 'egoinstructor train --help'.")
+        raise InputError(f"{config} has unknown options {', '.join(unknown)}; docs/training.md lists them.")
     parser = HfArgumentParser(kinds, allow_abbrev=False, exit_on_error=False)
     given = [item for name, value in values.items() for item in _as_arguments(name, value)]
     try:
@@ -176,4 +177,4 @@ def _as_arguments(name: str, value: Any) -> list[str]:
         return []
     if isinstance(value, list):
         return [f"--{name}", *map(str, value)]
-    return [f"--{name}", str(value)]
+    return [f"--{name}", json.dumps(value) if isinstance(value, dict) else str(value)]

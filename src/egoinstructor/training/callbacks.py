@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.fsdp import FSDPModule
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from egoinstructor.model.modeling import EgoInstructorForConditionalGeneration
@@ -127,13 +131,27 @@ def caption_sample(
         return result
     prompt = processor.query_of(item.prompt)
     given = torch.stack(item.clips)[None].to(model.device)  # (1, C, F, 3, H, W), or patches (1, C, F, P, V)
-    clips = {"pixel_values": given} if given.ndim == 6 else {"video_latents": model.resample(given)}
     batch = processor([prompt]).to(model.device)
     was_training = model.training
     model.eval()
-    sequences = model.generate(**batch, **clips)
+    with _gathered(model):
+        latents = model.encode_videos(given) if given.ndim == 6 else model.resample(given)  # (1, C, L, V)
+    sequences = model.generate(**batch, video_latents=latents)
     model.train(was_training)
     return {**result, "caption": processor.captions(sequences)[0], "prompt": prompt.text}
+
+
+@contextmanager
+def _gathered(model: nn.Module) -> Iterator[None]:
+    """FSDP2 gathers parameters around `forward` alone: do it for what else is called."""
+    if not isinstance(model, FSDPModule):
+        yield
+        return
+    model.unshard()
+    try:
+        yield
+    finally:
+        model.reshard()
 
 
 class Interruption(TrainerCallback):
@@ -143,6 +161,7 @@ class Interruption(TrainerCallback):
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
+        self.stopped = False
         self._before: dict[signal.Signals, Any] = {}
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
@@ -158,14 +177,16 @@ class Interruption(TrainerCallback):
         self._before = {number: signal.signal(number, self._receive) for number in self.SIGNALS}
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Save and stop, if asked."""
-        if self.received is not None:
+        """Save and stop, if any process was asked: all must do the same."""
+        asked = torch.tensor(int(self.received is not None), device=args.device)
+        if dist.is_initialized():
+            dist.all_reduce(asked, dist.ReduceOp.MAX)
+        if asked:
+            self.stopped = True
             control.should_save = True
             control.should_training_stop = True
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def restore(self) -> None:
         """Listen no longer."""
         for number, handler in self._before.items():
             signal.signal(number, handler)

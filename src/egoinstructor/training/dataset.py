@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from egoinstructor.errors import InputError, VideoError
+from egoinstructor.errors import InputError
 from egoinstructor.model.processing import EgoInstructorProcessor
 from egoinstructor.model.prompt import IGNORE, TRAINING, Prompt, clean_instruction
 from egoinstructor.records import Clip
 from egoinstructor.training.feature_cache import FeatureCache
-from egoinstructor.training.metadata import Sample
+from egoinstructor.training.metadata import Candidate, Sample
 from egoinstructor.video.decode import load_video
 
 
@@ -177,23 +177,27 @@ class CaptionDataset(Dataset[Item]):
         shots = self.schedule.at(draw.progress)
         if rng.random() < self.no_reference_share:
             shots = 0
-        query = self._read(item, Clip(sample.video, sample.start, sample.end), rng)
+        query = self._read(item, sample, rng)
         if query is None:
             return item
         narrations: list[str] = []
         for candidate in sample.references:
             if len(narrations) == shots:
                 break
-            clip = self._read(item, Clip(candidate.video, candidate.start, candidate.end), rng)
+            clip = self._read(item, candidate, rng)
             if clip is not None:
                 narrations.append(candidate.narration)
                 self._keep(item, *clip)
-        prompt = self.processor.prompt(
-            narrations,
-            instruction=clean_instruction(sample.instruction, rng if self.jitter else None),
-            caption=sample.caption,
-            preset=TRAINING,
-        )
+        try:
+            prompt = self.processor.prompt(
+                narrations,
+                instruction=clean_instruction(sample.instruction, rng if self.jitter else None),
+                caption=sample.caption,
+                preset=TRAINING,
+            )
+        except InputError as error:  # texts that make no prompt
+            item.failures.append((str(sample.video), str(error)))
+            return item
         item.dropped = len(prompt.dropped)
         del item.clips[len(prompt.kept) :], item.keys[len(prompt.kept) :]
         self._keep(item, *query)
@@ -205,11 +209,12 @@ class CaptionDataset(Dataset[Item]):
         if self.cache is not None:
             item.keys.append(key)
 
-    def _read(self, item: Item, clip: Clip, rng: random.Random) -> tuple[Tensor, str] | None:
+    def _read(self, item: Item, source: Sample | Candidate, rng: random.Random) -> tuple[Tensor, str] | None:
         """Patches from the cache, or pixels; None, and a failure on record, if the clip can't be read."""
         item.tried += 1
         key = ""
         try:
+            clip = Clip(source.video, source.start, source.end)
             if self.cache is not None:
                 key = self.cache.key(clip, num_frames=self.num_frames, sampling=TRAINING.sampling)
                 patches = self.cache.get(key)
@@ -223,8 +228,8 @@ class CaptionDataset(Dataset[Item]):
                 sampling=TRAINING.sampling,
                 rng=rng if self.jitter else None,
             )
-        except VideoError as error:
-            item.failures.append((clip.name, str(error)))
+        except InputError as error:  # impossible times, and all that decoding refuses
+            item.failures.append((str(source.video), str(error)))
             return None
         return self.processor.pixels(frames), key
 

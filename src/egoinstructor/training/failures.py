@@ -17,14 +17,14 @@ class TrainingError(EgoInstructorError):
 
 
 class FailureLog:
-    """Counts clips, and appends each failure to `failures.jsonl`.
+    """Counts clips, and appends each failure to a file: one a process, so that none is lost.
 
     Args:
-        path: the file; None on processes that don't write.
+        path: the file.
         max_rate: share of unreadable clips above which `add` raises.
     """
 
-    def __init__(self, path: Path | None, max_rate: float) -> None:
+    def __init__(self, path: Path, max_rate: float) -> None:
         self.path = path
         self.max_rate = max_rate
         self.tried = 0
@@ -46,10 +46,9 @@ class FailureLog:
             self.skipped += bool(item.id) and item.prompt is None
             for video, reason in item.failures:
                 self._last = [*self._last[-4:], reason]
-                if self.path is not None:
-                    line = {"sample": item.id, "video": video, "reason": reason, "skipped": item.prompt is None}
-                    with self.path.open("a", encoding="utf-8") as file:
-                        file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                line = {"sample": item.id, "video": video, "reason": reason, "skipped": item.prompt is None}
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(line, ensure_ascii=False) + "\n")
         if self.tried >= FEWEST and self.failed > self.max_rate * self.tried:
             raise TrainingError(
                 f"{self.failed} of {self.tried} clips could not be read, more than max_failure_rate={self.max_rate} allows. "

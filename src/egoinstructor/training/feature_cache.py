@@ -27,15 +27,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from egoinstructor.errors import InputError, VideoError
-from egoinstructor.records import Clip, VideoSource
+from egoinstructor.errors import InputError
+from egoinstructor.records import Clip
+from egoinstructor.video.identity import content_identity
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ class FeatureCache:
             VideoError: the video isn't there.
         """
         span = [None if seconds is None else float(seconds) for seconds in (clip.start, clip.end)]
-        parts = (self._made_by, _identity(clip.video), span, num_frames, sampling)
+        parts = (self._made_by, content_identity(clip.video), span, num_frames, sampling)
         return hashlib.blake2b(repr(parts).encode(), digest_size=20).hexdigest()
 
     def get(self, key: str) -> Tensor | None:
@@ -216,17 +216,6 @@ def _parse(ledger: bytes) -> tuple[int, float]:
     """Zeros where nothing was counted yet."""
     used, counted = _LEDGER.unpack(ledger) if len(ledger) == _LEDGER.size else (0, 0.0)
     return used, counted
-
-
-def _identity(video: VideoSource) -> tuple[Any, ...]:
-    if isinstance(video, bytes):
-        return (hashlib.blake2b(video).hexdigest(),)
-    try:
-        files = sorted(video.glob("*.mp4")) if video.is_dir() else [video]
-        stats = [(file.name, file.stat()) for file in files]
-    except OSError as error:
-        raise VideoError(f"video {video}: {error.strerror}. Check the path.") from error
-    return (video.name, *((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats))
 
 
 def _checksum(key: str, patches: Tensor) -> int:

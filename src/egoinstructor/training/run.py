@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import yaml
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from egoinstructor.checkpoints.convert import load_original
 from egoinstructor.checkpoints.loading import load
@@ -27,7 +28,7 @@ from egoinstructor.training.failures import FailureLog
 from egoinstructor.training.feature_cache import FeatureCache, encoder_revision
 from egoinstructor.training.lora import add_lora, merge_lora
 from egoinstructor.training.metadata import Sample, read_metadata
-from egoinstructor.training.trainer import CaptionerTrainer, last_checkpoint
+from egoinstructor.training.trainer import COMPLETE, CaptionerTrainer, last_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -64,8 +65,9 @@ def train(arguments: Arguments) -> Path:
     try:
         trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
     finally:
-        logger.info("%s", trainer.failures.as_dict())
-    if interruption.received is not None:
+        interruption.restore()
+    logger.info("%s", trainer.failure_counts())
+    if interruption.stopped:
         raise Interrupted(
             f"interrupted at step {trainer.state.global_step}; go on with the same command and "
             "--resume_from_checkpoint last"
@@ -93,7 +95,7 @@ def evaluate(arguments: Arguments, *, predictions: Path | None = None) -> dict[s
         predictions.parent.mkdir(parents=True, exist_ok=True)
         lines = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in captions)
         predictions.write_text(lines, encoding="utf-8")
-    return {**metrics, **trainer.failures.as_dict(), "captions": captions}
+    return {**metrics, **trainer.failure_counts(), "captions": captions}
 
 
 def build_trainer(arguments: Arguments) -> CaptionerTrainer:
@@ -135,7 +137,7 @@ def build_trainer(arguments: Arguments) -> CaptionerTrainer:
         collator=Collator(processor, query_only=options.loss_on == "query"),
         train_dataset=train_dataset,
         eval_dataset=eval_dataset,
-        failures=FailureLog(folder / "failures.jsonl" if options.should_save else None, data.max_failure_rate),
+        failures=FailureLog(folder / f"failures-{options.process_index}.jsonl", data.max_failure_rate),
         cache=cache,
         callbacks=callbacks,
     )
@@ -199,19 +201,19 @@ def _resume_from(options: CaptionerTrainingArguments, folder: Path) -> Path | No
     asked = options.resume_from_checkpoint
     if (folder / MODEL_FOLDER).exists():
         raise InputError(f"{folder} holds a finished run, its model is in {MODEL_FOLDER}/. Name another output_dir.")
-    last = last_checkpoint(folder)
     if asked is None:
-        if last is not None:
+        if any(folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*")):
             raise InputError(
                 f"{folder} holds a run. Go on with it by --resume_from_checkpoint last, or name another output_dir."
             )
         return None
     if asked == "last":
+        last = last_checkpoint(folder)
         if last is None:
             logger.warning("%s holds no whole checkpoint; the run starts from the beginning", folder)
         return last
-    if not Path(asked).is_dir():
-        raise InputError(f"resume_from_checkpoint={asked!r} is no folder; name a checkpoint's, or 'last'.")
+    if not (Path(asked) / COMPLETE).exists():
+        raise InputError(f"resume_from_checkpoint={asked!r} is no whole checkpoint; name the folder of one, or 'last'.")
     return Path(asked)
 
 
@@ -221,8 +223,12 @@ def _write_record(arguments: Arguments, folder: Path) -> None:
     for part in arguments:
         defaults = {f.name: f.default for f in dataclasses.fields(part)}
         given = {f.name: getattr(part, f.name) for f in dataclasses.fields(part) if f.init}
-        plain = {k: v for k, v in given.items() if isinstance(v, int | float | str | bool) and v != defaults[k]}
-        values |= {k: v.value if hasattr(v, "value") else v for k, v in plain.items()}
+        plain = {
+            k: v
+            for k, v in given.items()
+            if v not in (None, [], {}) and isinstance(v, int | float | str | bool | list | dict) and v != defaults[k]
+        }
+        values |= {k: v.value if hasattr(v, "value") else v for k, v in plain.items() if k != "resume_from_checkpoint"}
     (folder / "config.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     packages = ("egoinstructor", "torch", "transformers", "accelerate", "av", "numpy")
     environment = {
@@ -239,14 +245,18 @@ def _git_revision() -> str | None:
     """The revision of the source, if it is run from a checkout."""
     here = Path(__file__).parent
     command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:  # no git on this machine
+        return None
     return done.stdout.strip() or None
 
 
 def _finish(trainer: CaptionerTrainer, model_options: ModelArguments, folder: Path) -> Path:
     """Write the folder that `from_pretrained` opens."""
     target = folder / MODEL_FOLDER
-    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    gathered = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    state = {name.removeprefix("_orig_mod."): tensor for name, tensor in gathered.items()}  # torch.compile's prefix
     if trainer.is_world_process_zero():
         model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
         if model_options.lora_rank:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer, TrainerControl
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
 from egoinstructor.errors import CheckpointError
 from egoinstructor.model.modeling import EgoInstructorForConditionalGeneration
@@ -98,9 +98,12 @@ class CaptionerTrainer(Trainer):
         return self._sampler(eval_dataset, self.args.per_device_eval_batch_size, None)
 
     def _sampler(self, dataset: Any, batch_size: int, seed: int | None) -> EpochSampler:
-        return EpochSampler(
-            len(dataset), seed=seed, epochs=self.args.num_train_epochs, multiple=batch_size * self.args.world_size
-        )
+        multiple = batch_size * self.args.world_size
+        epochs = self.args.num_train_epochs
+        if self.args.max_steps > 0:  # which goes before the number of epochs
+            steps_in_epoch = -(-len(dataset) // (multiple * self.args.gradient_accumulation_steps))
+            epochs = self.args.max_steps / steps_in_epoch
+        return EpochSampler(len(dataset), seed=seed, epochs=epochs, multiple=multiple)
 
     # ------------------------------------------------------------------ a step
 
@@ -164,6 +167,12 @@ class CaptionerTrainer(Trainer):
             [torch.stack([found.get((row, place), blank) for place in range(places)]) for row in range(rows)]
         )
 
+    def failure_counts(self) -> dict[str, int]:
+        """What could not be read, of all processes together."""
+        counts = self.failures.as_dict()
+        total = self.accelerator.reduce(torch.tensor(list(counts.values()), device=self.args.device))
+        return dict(zip(counts, total.tolist(), strict=True))
+
     # ------------------------------------------------------------------ evaluation
 
     @torch.no_grad()
@@ -202,7 +211,9 @@ class CaptionerTrainer(Trainer):
         Raises:
             TrainingError: it can't be written (a full disk); what was written of it is removed.
         """
-        folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        run = Path(self._get_output_dir(trial))
+        folder = run / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        limit, self.args.save_total_limit = self.args.save_total_limit, None  # older ones go when this one is whole
         try:
             super()._save_checkpoint(model, trial)
         except (OSError, SafetensorError, RuntimeError) as error:  # what Python, safetensors and torch say of it
@@ -210,9 +221,17 @@ class CaptionerTrainer(Trainer):
             raise TrainingError(
                 f"{folder} could not be written: {error}. Free some space, then go on with --resume_from_checkpoint last."
             ) from error
+        finally:
+            self.args.save_total_limit = limit
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             (folder / COMPLETE).touch()
+            rotate_checkpoints(
+                output_dir=str(run),
+                save_total_limit=limit,
+                best_model_checkpoint=self.state.best_model_checkpoint,
+                use_mtime=True,
+            )
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         """Write the trained tensors alone: the rest is in the model that the run started from."""
@@ -254,12 +273,6 @@ def load_trainable(model: nn.Module, folder: Path) -> None:
 
 
 def last_checkpoint(output_dir: Path) -> Path | None:
-    """The newest whole checkpoint of a run; those that were cut off are removed, and said."""
-    if not output_dir.is_dir():
-        return None
-    for folder in output_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
-        if not (folder / COMPLETE).exists():
-            logger.warning("%s was cut off while it was written; it is removed", folder)
-            shutil.rmtree(folder)
-    found = get_last_checkpoint(str(output_dir))
-    return Path(found) if found else None
+    """The newest whole checkpoint of a run; one that was cut off while it was written is passed over."""
+    folders = [folder for folder in output_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if (folder / COMPLETE).exists()]
+    return max(folders, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)

@@ -95,8 +95,16 @@ class ChunkedVideo:
             return piece.read([piece.timeline.display_index(index) for index in local], backend)
 
     def _check_length(self, piece: VideoFile, wanted: int) -> None:
-        """A piece may lack a few frames at its end (its last frame then stays on); more is a damaged piece."""
+        """A piece may lack a few frames at its end (its last frame then stays on); more is a damaged piece.
+
+        One that is longer has another length than its folder's path says, and frames would be counted wrongly.
+        """
         there = piece.timeline.nominal_frames
+        if there > (self.seconds + sampling.END_SLACK) * self.rate:
+            raise VideoError(
+                f"video {self.folder}: its piece {piece.source!s} lasts {float(piece.timeline.duration):.2f} s, more than "
+                f"{self.seconds} s. Pieces have 300 s, or 15 s in a folder whose path has '15s' in it."
+            )
         if wanted - there + 1 > sampling.END_SLACK * self.rate:
             raise VideoError(
                 f"video {self.folder}: its piece {piece.source!s} lasts {float(piece.timeline.duration):.2f} s instead "
