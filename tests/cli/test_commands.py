@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from egoinstructor.cli import INTERRUPTED, USAGE_ERROR, main
+from egoinstructor.model import quantization
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -236,6 +237,7 @@ def test_no_references_and_no_shots_are_legal(run, short_videos, model_folder):
     assert json.loads(out)["references"] == []
 
 
+@pytest.mark.skipif(not quantization._exact_here(), reason="this CPU has no VNNI instructions, int8 is refused")
 def test_int8(run, short_videos, model_folder):
     code, out, _ = run("caption", short_videos["ego"], "--model", model_folder, "--device", "cpu", "--int8", "--json")
     assert code == 0

@@ -1,11 +1,13 @@
 """int8 inference on CPUs, through oneDNN.
 
-Weights are quantised per output channel, activations per token when they come (so that a result does not depend on what else
-is in the batch). torchao's int8 linears do the same, but uncompiled they are slower than fp32 on the few rows of a
-generation step; these are a fifteenth of fp32's time there (`benchmarks/generation.py`).
+Weights are quantised per output channel, activations per token when they come: a clip's latents still depend on that clip
+alone, which a scale for the whole batch (torch's own dynamic quantisation) would not keep. torchao's linears do the same,
+but need compiling to be fast.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +39,7 @@ class Int8Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`(…, K)` → `(…, N)`."""
         rows = x.reshape(-1, self.in_features)  # (M, K)
-        top = rows.abs().amax(1, keepdim=True).float().clamp_min(1e-12)  # (M, 1)
+        top = rows.abs().amax(1, keepdim=True).float().clamp_min(1e-12)  # (M, 1); in bf16, 127.5 would become 128
         codes = (rows * (LEVELS / top)).round_().add_(128).to(torch.uint8)
         y = torch.ops.onednn.qlinear_pointwise(
             codes, 1 / LEVELS, 128, self.packed, self.scale, self.zero, None, 1.0, 0, x.dtype, "none", [], ""
@@ -47,6 +49,10 @@ class Int8Linear(nn.Module):
             y = y + self.bias
         return y.unflatten(0, x.shape[:-1])
 
+    def _save_to_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        """Packed weights are of this machine: refuse, rather than write a checkpoint without them."""
+        raise InputError("an int8 model can't be saved. Save it before it is quantised.")
+
 
 def quantize_int8(model: EgoInstructorForConditionalGeneration) -> EgoInstructorForConditionalGeneration:
     """Put int8 linears into the vision encoder and the decoder, in place; embeddings, head and resampler stay.
@@ -55,13 +61,27 @@ def quantize_int8(model: EgoInstructorForConditionalGeneration) -> EgoInstructor
         model: on the CPU. It can generate afterwards, not be trained or saved.
 
     Raises:
-        InputError: a model on another device, or a torch without oneDNN.
+        InputError: a model on another device, or a processor that can't do it exactly.
     """
-    if model.device.type != "cpu" or not torch.backends.mkldnn.is_available():
-        raise InputError(f"int8 on {model.device}: it runs on CPUs only, by oneDNN. Use bfloat16 there.")
+    if model.device.type != "cpu":
+        raise InputError(f"int8 on {model.device}: it runs on CPUs only. Use bfloat16 there.")
+    if not _exact_here():
+        raise InputError(
+            "int8 on this CPU: it lacks VNNI instructions (AVX512-VNNI, AVX-VNNI). Use bfloat16 or float32."
+        )
     for part in (model.vision_encoder, model.decoder):
         for name, module in list(part.named_modules()):
             if isinstance(module, nn.Linear):
                 parent, _, child = name.rpartition(".")
                 setattr(part.get_submodule(parent), child, Int8Linear(module))
     return model
+
+
+@torch.inference_mode()
+def _exact_here() -> bool:
+    """Whether products come out right: without VNNI oneDNN adds pairs of them in 16 bits, which overflow in silence."""
+    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.onednn, "qlinear_pointwise"):
+        return False
+    layer = nn.Linear(256, 16, bias=False, dtype=torch.float32)
+    nn.init.ones_(layer.weight)
+    return torch.allclose(Int8Linear(layer)(torch.ones(16, 256)), torch.full((16, 16), 256.0))
