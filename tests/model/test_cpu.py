@@ -51,6 +51,19 @@ def test_autocast_goes_its_own_way():
         assert layer(torch.ones(2, 8)).dtype == torch.bfloat16
 
 
+def test_compiled_code_is_left_alone():
+    layer, graphs = torch.nn.Linear(8, 8), []
+
+    @torch.compile(backend=lambda graph, _: graphs.append(graph) or graph)
+    def compiled(x):
+        with torch.no_grad(), fast_linears(x.device):
+            return layer(x)
+
+    compiled(torch.ones(2, 8))
+    assert graphs
+    assert "mkldnn" not in "".join(graph.code for graph in graphs)
+
+
 def test_other_devices_get_nothing():
     with fast_linears(torch.device("meta")):
         assert F.linear(torch.ones(1, 2, device="meta"), torch.ones(3, 2, device="meta")).shape == (1, 3)

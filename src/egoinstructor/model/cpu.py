@@ -35,6 +35,11 @@ def _fits(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
 
 
 def fast_linears(device: torch.device) -> AbstractContextManager[Any]:
-    """A block in which inference on this device uses the faster linear layers; no change of result beyond rounding."""
+    """A block in which inference on this device uses the faster linear layers; no change of result beyond rounding.
+
+    `torch.compile` makes its own choice: under it the block does nothing.
+    """
+    if torch.compiler.is_compiling():
+        return nullcontext()
     available = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     return _OneDNNLinears() if device.type == "cpu" and available else nullcontext()
