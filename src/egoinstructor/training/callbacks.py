@@ -74,6 +74,7 @@ class RunRecord(TrainerCallback):
             if points:
                 axes.plot(*zip(*points, strict=True), label=name, marker="." if name == "eval_loss" else "")
         axes.set(xlabel="step", ylabel="loss per token")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         if axes.get_lines():
             axes.legend()
