@@ -66,6 +66,7 @@ class RunRecord(TrainerCallback):
             logger.info("no loss plot: it needs matplotlib (pip install 'egoinstructor[train]')")
             return
         from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
 
         axes = (figure := Figure(figsize=(8, 4.5), layout="constrained")).subplots()
         lines = self._lines()
@@ -74,7 +75,7 @@ class RunRecord(TrainerCallback):
             if points:
                 axes.plot(*zip(*points, strict=True), label=name, marker="." if name == "eval_loss" else "")
         axes.set(xlabel="step", ylabel="loss per token")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         if axes.get_lines():
             axes.legend()
