@@ -110,6 +110,16 @@ def test_the_feature_cache_changes_no_loss(options, data, tmp_path):
     assert logged(tmp_path / "again") == pytest.approx(logged(tmp_path / "with"), rel=1e-6)
 
 
+def test_a_cache_that_is_full_changes_no_caption(options, data, tmp_path):
+    """Some of a sample's clips are then patches, the others pixels."""
+    given = {"eval_data": data / "val.jsonl", "eval_strategy": "epoch", "max_steps": None, "num_train_epochs": 1}
+    train(parse(None, options("roomy", feature_cache=tmp_path / "roomy_cache", **given)))
+    train(parse(None, options("full", feature_cache=tmp_path / "full_cache", feature_cache_gb=2e-5, **given)))
+    assert 0 < len(list((tmp_path / "full_cache").rglob("*.safetensors"))) < SAMPLES
+    written = [(tmp_path / run / "captions.jsonl").read_text() for run in ("roomy", "full")]
+    assert written[0] == written[1]
+
+
 def test_workers_change_nothing(options, tmp_path):
     train(parse(None, options("none")))
     train(parse(None, options("two", dataloader_num_workers=2)))

@@ -132,13 +132,16 @@ def caption_sample(
     if item.prompt is None:
         return result
     prompt = processor.query_of(item.prompt)
-    given = torch.stack(item.clips)[None].to(model.device)  # (1, C, F, 3, H, W), or patches (1, C, F, P, V)
     batch = processor([prompt]).to(model.device)
     was_training = model.training
     model.eval()
     with _gathered(model):
-        latents = model.encode_videos(given) if given.ndim == 6 else model.resample(given)  # (1, C, L, V)
-    sequences = model.generate(**batch, video_latents=latents)
+        # One by one: a full cache has some clips as patches (F, P, V), the others come as pixels (F, 3, H, W).
+        latents = [
+            model.encode_videos(clip) if clip.ndim == 6 else model.resample(clip)
+            for clip in (clip[None, None].to(model.device) for clip in item.clips)
+        ]
+    sequences = model.generate(**batch, video_latents=torch.cat(latents, dim=1))  # (1, C, L, V)
     model.train(was_training)
     return {**result, "caption": processor.captions(sequences)[0], "prompt": prompt.text}
 
