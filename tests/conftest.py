@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from egoinstructor.model import EgoInstructorForConditionalGeneration, EgoInstructorProcessor
+    from egoinstructor.retriever.interface import Retriever
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -116,3 +117,43 @@ def model_folder(golden_a: Golden, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("converted") / "toy"
     convert(golden_a.base, golden_a.captioner, folder, tokenizer=golden_a.tokenizer)
     return folder
+
+
+@pytest.fixture
+def toy_retriever() -> Retriever:
+    """Embeds a clip by its mean colours on a coarse grid, and a text by its words: the same everywhere, without weights."""
+    return make_toy_retriever()
+
+
+def make_toy_retriever(dimension: int = 32, revision: str = "1") -> Retriever:
+    """As the fixture, for a process of its own or another identity."""
+    import zlib
+
+    import torch
+
+    from egoinstructor.retriever.interface import Retriever, RetrieverIdentity
+    from egoinstructor.video.decode import load_video
+
+    def unit(rows: list[Tensor]) -> Tensor:
+        return torch.nn.functional.normalize(torch.stack(rows), dim=-1) if rows else torch.zeros(0, dimension)
+
+    class Toy(Retriever):
+        identity = RetrieverIdentity("toy", revision, dimension, "mean colours", 4, "segment_center")
+
+        def encode_video(self, clips, view="exo"):
+            project = torch.randn(48, dimension, generator=torch.Generator().manual_seed(0))
+            rows = []
+            for clip in clips:
+                frames = load_video(clip.video, start=clip.start, end=clip.end, num_frames=4)
+                pixels = torch.from_numpy(frames.pixels).float().permute(3, 0, 1, 2).mean(1)  # (3, H, W)
+                rows.append(torch.nn.functional.adaptive_avg_pool2d(pixels, 4).flatten().sub(128) @ project)
+            return unit(rows)
+
+        def encode_text(self, texts):
+            rows = []
+            for text in texts:
+                seeds = [zlib.crc32(word.encode()) for word in text.lower().split()]
+                rows.append(sum(torch.randn(dimension, generator=torch.Generator().manual_seed(s)) for s in seeds))
+            return unit(rows)
+
+    return Toy()

@@ -7,9 +7,8 @@ One reading of `caption_batch` explains the product. A captioner holds no state 
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -25,14 +24,12 @@ from egoinstructor.model.processing import EgoInstructorProcessor
 from egoinstructor.model.prompt import TRAINING, PromptPreset
 from egoinstructor.model.quantization import quantize_int8
 from egoinstructor.records import Caption, Clip, Reference
+from egoinstructor.video.ahead import ahead
 from egoinstructor.video.decode import Sampling, load_video
 from egoinstructor.video.identity import content_identity
 
 Query = tuple[Clip, Sequence[Reference]]
 """An ego clip and its references, most relevant first."""
-
-DECODE_THREADS = 2
-"""Clips decoded at a time while the model encodes: decoding is far cheaper than the vision encoder."""
 
 
 class Captioner:
@@ -240,7 +237,7 @@ class Captioner:
             )
 
         missing = [clip for clip, latents in found.items() if latents is None]
-        for clip, clip_pixels in zip(missing, _ahead(pixels, missing), strict=True):  # (F, 3, H, W)
+        for clip, clip_pixels in zip(missing, ahead(pixels, missing), strict=True):  # (F, 3, H, W)
             latents = self.model.encode_videos(clip_pixels[None, None].to(self.model.device))[0, 0]  # (L, V)
             found[clip] = latents
             self._latents.put(keys[clip], latents)
@@ -266,18 +263,6 @@ class _LatentsCache:
             self._kept[key] = latents
             while len(self._kept) > self._size:
                 self._kept.popitem(last=False)
-
-
-def _ahead(work: Callable[[Clip], Tensor], clips: Sequence[Clip]) -> Iterator[Tensor]:
-    """Do the work on threads, a few clips ahead of whoever takes the results: in order, and in bounded memory."""
-    with ThreadPoolExecutor(DECODE_THREADS) as pool:
-        waiting: deque[Future[Tensor]] = deque()
-        for clip in clips:
-            waiting.append(pool.submit(work, clip))
-            if len(waiting) > DECODE_THREADS:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
 
 
 def _choose(clip: Clip, references: Sequence[Reference], shots: int | None) -> tuple[Reference, ...]:

@@ -21,9 +21,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from egoinstructor.errors import InputError, VideoError
+from egoinstructor.model.revision import weights_revision
 from egoinstructor.records import Clip
 from egoinstructor.training import feature_cache
-from egoinstructor.training.feature_cache import FeatureCache, encoder_revision
+from egoinstructor.training.feature_cache import FeatureCache
 
 SHAPE = (2, 3, 8)  # (F, P, V)
 
@@ -185,12 +186,12 @@ def test_the_revision_follows_the_weights():
         changed[0].weight.view(torch.int32)[1, 2] ^= 1  # one bit
     renamed = nn.ModuleDict({"a": encoder()[0], "b": encoder()[1]})
     revisions = [
-        encoder_revision(m) for m in (first, changed, renamed, encoder(torch.bfloat16), encoder(torch.float16))
+        weights_revision(m) for m in (first, changed, renamed, encoder(torch.bfloat16), encoder(torch.float16))
     ]
     assert len(set(revisions)) == len(revisions)
-    assert encoder_revision(encoder().requires_grad_(False).eval()) == revisions[0]
+    assert weights_revision(encoder().requires_grad_(False).eval()) == revisions[0]
     with pytest.raises(InputError, match="before it is sharded"):
-        encoder_revision(encoder().to("meta"))
+        weights_revision(encoder().to("meta"))
 
 
 # ------------------------------------------------------------------ the limit

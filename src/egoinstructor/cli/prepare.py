@@ -14,7 +14,7 @@ from egoinstructor.cli.options import positive
 from egoinstructor.errors import InputError
 
 if TYPE_CHECKING:
-    from egoinstructor.training.videos import Progress as Report
+    from egoinstructor.video.folder import Progress as Report
 
 
 def add(commands: Any) -> None:

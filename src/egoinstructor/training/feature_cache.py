@@ -31,9 +31,10 @@ from pathlib import Path
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor
 
 from egoinstructor.errors import InputError
+from egoinstructor.model.revision import raw_bytes
 from egoinstructor.records import Clip
 from egoinstructor.video.identity import content_identity
 
@@ -66,7 +67,7 @@ class FeatureCache:
 
     Args:
         folder: made if it isn't there.
-        encoder: `encoder_revision`, and whatever else decides the encoder's output, such as autocast's number format.
+        encoder: `weights_revision`, and whatever else decides the encoder's output, such as autocast's number format.
         preprocessing: frames → pixel values: size, mean, standard deviation.
         limit_bytes: size at which the folder stops growing, of all processes together.
 
@@ -197,21 +198,6 @@ class FeatureCache:
         return 0
 
 
-def encoder_revision(vision_encoder: nn.Module) -> str:
-    """A digest of an encoder's weights: names, number formats, shapes and values.
-
-    Raises:
-        InputError: weights that aren't here, as on the meta device or under ZeRO-3.
-    """
-    digest = hashlib.blake2b(digest_size=16)
-    for name, weight in sorted(vision_encoder.state_dict().items()):
-        if weight.is_meta or not weight.numel():
-            raise InputError(f"weight {name} of the encoder has no values. Take the revision before it is sharded.")
-        digest.update(repr((name, str(weight.dtype), tuple(weight.shape))).encode())
-        digest.update(_raw(weight))
-    return digest.hexdigest()
-
-
 def _parse(ledger: bytes) -> tuple[int, float]:
     """Zeros where nothing was counted yet."""
     used, counted = _LEDGER.unpack(ledger) if len(ledger) == _LEDGER.size else (0, 0.0)
@@ -220,8 +206,4 @@ def _parse(ledger: bytes) -> tuple[int, float]:
 
 def _checksum(key: str, patches: Tensor) -> int:
     """Of the values, and of what gives them a meaning."""
-    return zlib.crc32(_raw(patches), zlib.crc32(f"{key} {patches.dtype} {tuple(patches.shape)}".encode()))
-
-
-def _raw(tensor: Tensor) -> memoryview:
-    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
+    return zlib.crc32(raw_bytes(patches), zlib.crc32(f"{key} {patches.dtype} {tuple(patches.shape)}".encode()))

@@ -18,9 +18,9 @@ from rich.table import Table
 from egoinstructor.errors import InputError
 from egoinstructor.records import Clip
 from egoinstructor.training.metadata import Entry, Metadata, clean_narration, read_splits
-from egoinstructor.training.videos import Progress, VideoFolder
 from egoinstructor.video.chunked import open_pieces
 from egoinstructor.video.decode import probe
+from egoinstructor.video.folder import Progress, VideoFolder
 from egoinstructor.video.sampling import clip_span
 
 EXAMPLES = 20

@@ -11,18 +11,16 @@ Two forms are read into the same records:
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import re
-import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+from egoinstructor import fields
 from egoinstructor.errors import InputError
-from egoinstructor.training.videos import VideoFolder
+from egoinstructor.video.folder import VideoFolder
 
 INSTRUCTION = "Describe the main action in the video."
 """The instruction of JSONL samples: the one that the published metadata gives all of its own."""
@@ -221,32 +219,37 @@ def read_splits(path: str | os.PathLike[str], *configs: str | os.PathLike[str]) 
 
 
 def _read_instructions(path: Path) -> dict[str, Entry]:
-    data = _object(_get(_object(_parse(_read(path), str(path)), str(path)), "data", str(path)), f"{path}: data")
+    data = fields.as_object(
+        fields.get(
+            fields.as_object(fields.parse_json(fields.read_text(path), str(path)), str(path)), "data", str(path)
+        ),
+        f"{path}: data",
+    )
     entries = {}
     for key in list(data):
         where = f"{path}: {key}"
-        record = _object(data.pop(key), where)  # popped: the file's own form and ours need not both be held
-        images = _list(_get(record, "image_ids", where), f"{where}.image_ids")
+        record = fields.as_object(data.pop(key), where)  # popped: the file's own form and ours need not both be held
+        images = fields.as_list(fields.get(record, "image_ids", where), f"{where}.image_ids")
         if not images:
             raise InputError(f"{where}.image_ids: it is empty; it must hold the segment's video and times.")
-        segment = _object(images[0], f"{where}.image_ids[0]")
+        segment = fields.as_object(images[0], f"{where}.image_ids[0]")
         entries[key] = Entry(
-            video=_text(segment, "vid", where),
-            start=_seconds(segment, "start_second", where),
-            end=_seconds(segment, "end_second", where),
-            instruction=_text(record, "instruction", where),
-            answer=_text(record, "answer", where),
-            chat_answer=_text(record, "chat_answer", where) if "chat_answer" in record else None,
+            video=fields.text(segment, "vid", where),
+            start=fields.seconds(segment, "start_second", where),
+            end=fields.seconds(segment, "end_second", where),
+            instruction=fields.text(record, "instruction", where),
+            answer=fields.text(record, "answer", where),
+            chat_answer=fields.text(record, "chat_answer", where) if "chat_answer" in record else None,
         )
     return entries
 
 
 def _read_config(path: Path) -> dict[str, tuple[str, ...]]:
     shots = {}
-    for key, value in _object(_parse(_read(path), str(path)), str(path)).items():
-        references = [value] if isinstance(value, str) else _list(value, f"{path}: {key}")
+    for key, value in fields.read_object(path).items():
+        references = [value] if isinstance(value, str) else fields.as_list(value, f"{path}: {key}")
         for reference in references:
-            _check(isinstance(reference, str), reference, f"{path}: {key}", "an id, as text")
+            fields.check(isinstance(reference, str), reference, f"{path}: {key}", "an id, as text")
         shots[key] = tuple(references)
     return shots
 
@@ -254,16 +257,14 @@ def _read_config(path: Path) -> dict[str, tuple[str, ...]]:
 def _read_jsonl(path: Path) -> Metadata:
     entries: dict[str, Entry] = {}
     shots: dict[str, tuple[str, ...]] = {}
-    for number, line in enumerate(_read(path).splitlines(), 1):
-        if not line.strip():
-            continue
-        where, key = f"{path}, line {number}", f"{path.name}:{number}"
-        record = _only(_object(_parse(line, where), where), ("video", "start", "end", "caption", "references"), where)
+    for number, where, value in fields.json_lines(path):
+        key = f"{path.name}:{number}"
+        record = fields.only(value, ("video", "start", "end", "caption", "references"), where)
         entries[key] = _entry(record, "caption", where)
         references = []
-        for rank, value in enumerate(_list(record.get("references", []), f"{where}: references")):
+        for rank, value in enumerate(fields.as_list(record.get("references", []), f"{where}: references")):
             place = f"{where}: references[{rank}]"
-            reference = _only(_object(value, place), ("video", "start", "end", "narration"), place)
+            reference = fields.only(fields.as_object(value, place), ("video", "start", "end", "narration"), place)
             references.append(f"{key}#{rank}")
             entries[references[-1]] = _entry(reference, "narration", place)
         shots[key] = tuple(references)
@@ -271,64 +272,6 @@ def _read_jsonl(path: Path) -> Metadata:
 
 
 def _entry(record: dict[str, Any], words: str, where: str) -> Entry:
-    text = _text(record, words, where)
-    start, end = (None if record.get(key) is None else _seconds(record, key, where) for key in ("start", "end"))
-    return Entry(_text(record, "video", where), start, end, INSTRUCTION, text, text)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} can't be read: {error}.") from error
-
-
-def _parse(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{where} is not JSON: {error}.") from error
-
-
-def _check(right: bool, value: object, where: str, allowed: str) -> None:
-    if not right:
-        raise InputError(f"{where}: {reprlib.repr(value)} is of type {type(value).__name__}; it must be {allowed}.")
-
-
-def _object(value: Any, where: str) -> dict[str, Any]:
-    _check(isinstance(value, dict), value, where, "an object")
-    return cast(dict[str, Any], value)
-
-
-def _list(value: Any, where: str) -> list[Any]:
-    _check(isinstance(value, list), value, where, "a list")
-    return cast(list[Any], value)
-
-
-def _only(record: dict[str, Any], keys: tuple[str, ...], where: str) -> dict[str, Any]:
-    if unknown := sorted(record.keys() - set(keys)):
-        raise InputError(f"{where}: unknown key {unknown[0]!r}; allowed are {', '.join(keys)}.")
-    return record
-
-
-def _get(record: dict[str, Any], key: str, where: str) -> Any:
-    if key not in record:
-        raise InputError(f"{where} has no {key!r}; it has {', '.join(map(repr, record)) or 'nothing'}.")
-    return record[key]
-
-
-def _text(record: dict[str, Any], key: str, where: str) -> str:
-    value = _get(record, key, where)
-    _check(isinstance(value, str), value, f"{where}.{key}", "text")
-    return cast(str, value)
-
-
-def _seconds(record: dict[str, Any], key: str, where: str) -> float:
-    """A time; as text too, since the original converts whatever it finds."""
-    value = _get(record, key, where)
-    try:
-        seconds = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        seconds = math.nan
-    _check(math.isfinite(seconds), value, f"{where}.{key}", "a number of seconds")
-    return seconds
+    text = fields.text(record, words, where)
+    start, end = (None if record.get(key) is None else fields.seconds(record, key, where) for key in ("start", "end"))
+    return Entry(fields.text(record, "video", where), start, end, INSTRUCTION, text, text)

@@ -26,8 +26,8 @@ import av
 
 from egoinstructor.errors import InputError
 from egoinstructor.training.transcode import Chunk, Operation, Resize
-from egoinstructor.training.videos import Progress, find_videos
 from egoinstructor.training.workers import Crash, run_each
+from egoinstructor.video.folder import Progress, find_videos
 
 FORMAT = 1  # raise it when the same settings would write something else
 FULL = {errno.ENOSPC, errno.EDQUOT}

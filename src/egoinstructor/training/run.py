@@ -21,11 +21,12 @@ from egoinstructor.checkpoints.writing import whole_folder
 from egoinstructor.errors import InputError, require_extra
 from egoinstructor.model.modeling import EgoInstructorForConditionalGeneration
 from egoinstructor.model.processing import EgoInstructorProcessor
+from egoinstructor.model.revision import weights_revision
 from egoinstructor.training.arguments import Arguments, CaptionerTrainingArguments, DataArguments, ModelArguments
 from egoinstructor.training.callbacks import Interruption, RunRecord, SampleCaptions, caption_sample
 from egoinstructor.training.dataset import CaptionDataset, Collator, ShotsSchedule
 from egoinstructor.training.failures import FailureLog
-from egoinstructor.training.feature_cache import FeatureCache, encoder_revision
+from egoinstructor.training.feature_cache import FeatureCache
 from egoinstructor.training.lora import add_lora, merge_lora
 from egoinstructor.training.metadata import Sample, read_metadata
 from egoinstructor.training.trainer import COMPLETE, CaptionerTrainer, last_checkpoint
@@ -190,7 +191,7 @@ def _cache(
     preprocessing = f"{processor.image_size} {processor.image_mean} {processor.image_std}"
     return FeatureCache(
         data.feature_cache,
-        encoder=f"{encoder_revision(model.vision_encoder)} {computed_in}",
+        encoder=f"{weights_revision(model.vision_encoder)} {computed_in}",
         preprocessing=preprocessing,
         limit_bytes=int(data.feature_cache_gb * 1e9),
     )

@@ -1,0 +1,111 @@
+"""Values of the right type out of files that people write: each check names the place, the value and what is allowed."""
+
+from __future__ import annotations
+
+import json
+import math
+import reprlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+from egoinstructor.errors import InputError
+
+
+def read_text(path: Path) -> str:
+    """A text file in UTF-8, with or without its mark.
+
+    Raises:
+        InputError: it can't be read.
+    """
+    try:
+        return path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} can't be read: {error}.") from error
+
+
+def parse_json(text: str, where: str) -> Any:
+    """Any JSON value.
+
+    Raises:
+        InputError: it is not JSON.
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{where} is not JSON: {error}.") from error
+
+
+def check(right: bool, value: object, where: str, allowed: str) -> None:
+    """Refuse a value.
+
+    Raises:
+        InputError: it is not right.
+    """
+    if not right:
+        raise InputError(f"{where}: {reprlib.repr(value)} is of type {type(value).__name__}; it must be {allowed}.")
+
+
+def json_lines(path: Path) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    """The objects of a JSONL, each with its line number from 1 and its place as a message names it; blank lines pass.
+
+    Raises:
+        InputError: it can't be read, or a line is not an object.
+    """
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        if line.strip():
+            where = f"{path}, line {number}"
+            yield number, where, as_object(parse_json(line, where), where)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON file that holds an object.
+
+    Raises:
+        InputError: it can't be read, or holds something else.
+    """
+    return as_object(parse_json(read_text(path), str(path)), str(path))
+
+
+def as_object(value: Any, where: str) -> dict[str, Any]:
+    """The value, which must be an object."""
+    check(isinstance(value, dict), value, where, "an object")
+    return cast(dict[str, Any], value)
+
+
+def as_list(value: Any, where: str) -> list[Any]:
+    """The value, which must be a list."""
+    check(isinstance(value, list), value, where, "a list")
+    return cast(list[Any], value)
+
+
+def only(record: dict[str, Any], keys: tuple[str, ...], where: str) -> dict[str, Any]:
+    """The record, which must have no other keys."""
+    if unknown := sorted(record.keys() - set(keys)):
+        raise InputError(f"{where}: unknown key {unknown[0]!r}; allowed are {', '.join(keys)}.")
+    return record
+
+
+def get(record: dict[str, Any], key: str, where: str) -> Any:
+    """The value of a key that must be there."""
+    if key not in record:
+        raise InputError(f"{where} has no {key!r}; it has {', '.join(map(repr, record)) or 'nothing'}.")
+    return record[key]
+
+
+def text(record: dict[str, Any], key: str, where: str) -> str:
+    """The text of a key that must be there."""
+    value = get(record, key, where)
+    check(isinstance(value, str), value, f"{where}.{key}", "text")
+    return cast(str, value)
+
+
+def seconds(record: dict[str, Any], key: str, where: str) -> float:
+    """A time; as text too, since the original converts whatever it finds."""
+    value = get(record, key, where)
+    try:
+        seconds = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        seconds = math.nan
+    check(math.isfinite(seconds), value, f"{where}.{key}", "a number of seconds")
+    return seconds

@@ -1,0 +1,1 @@
+"""The library of exocentric how-to clips that an ego clip's references come from."""

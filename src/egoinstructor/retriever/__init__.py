@@ -1,0 +1,1 @@
+"""Clips and texts → embeddings in one space: what finds an ego clip's how-to references."""
