@@ -108,7 +108,8 @@ class Stopwatch:
 
 def watch_model(watch: Stopwatch, model: EgoInstructorForConditionalGeneration) -> None:
     """Time vision, prefill and each new token."""
-    watch.watch(model, "encode_videos", "vision")
+    watch.watch(model, "read_frames", "vision")
+    watch.watch(model, "resample", "vision")
     watch.watch(model, "forward", lambda input_ids, **_: "new token" if input_ids.shape[1] == 1 else "prefill")
 
 

@@ -29,8 +29,8 @@ def encoded(monkeypatch, toy):
     """How many clips went through the vision encoder."""
     model, _ = toy
     counts = []
-    encode = model.encode_videos
-    monkeypatch.setattr(model, "encode_videos", lambda pixels: counts.append(pixels.shape[1]) or encode(pixels))
+    read = model.read_frames
+    monkeypatch.setattr(model, "read_frames", lambda pixels: counts.append(pixels.shape[1]) or read(pixels))
     return counts
 
 
@@ -73,14 +73,14 @@ def test_decoding_runs_only_a_few_clips_ahead(captioner, short_videos, monkeypat
     """A thousand clips must not lie decoded in memory while the first is encoded."""
     clips = [Clip(short_videos["ego"], 0, 1 + i / 20) for i in range(12)]
     decoded, ahead = [], []
-    load, encode = load_video, captioner.model.encode_videos
-    monkeypatch.setattr("egoinstructor.captioner.load_video", lambda v, **kw: decoded.append(v) or load(v, **kw))
+    load, encode = load_video, captioner.model.read_frames
+    monkeypatch.setattr("egoinstructor.clip_encoder.load_video", lambda v, **kw: decoded.append(v) or load(v, **kw))
 
     def encoded(pixels):
         ahead.append(len(decoded) - len(ahead))
         return encode(pixels)
 
-    monkeypatch.setattr(captioner.model, "encode_videos", encoded)
+    monkeypatch.setattr(captioner.model, "read_frames", encoded)
     assert list(captioner.encode(clips)) == clips
     assert len(decoded) == 12
     assert max(ahead) <= 4
@@ -127,7 +127,8 @@ def test_too_long_a_prompt_says_which_references_it_left_out(captioner, short_vi
     long = [references[0], Reference(short_videos["exo2"], "stir " * 60), references[2]]
     caption = captioner.caption(short_videos["ego"], long)
     assert caption.references == (long[0],)
-    assert caption.dropped == ((long[1], "the prompt would be too long"), (long[2], "the prompt would be too long"))
+    assert [one.narration for one in caption.dropped] == [one.narration for one in long[1:]]
+    assert {one.reason for one in caption.dropped} == {"the prompt would be too long"}
 
 
 def test_presets_and_video_order(captioner, short_videos, references):

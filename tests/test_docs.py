@@ -32,10 +32,20 @@ def commands(page: Path) -> list[list[str]]:
     return found
 
 
-def training_options() -> set[str]:
-    from egoinstructor.training.arguments import CaptionerTrainingArguments, DataArguments, ModelArguments
+def training_options() -> dict[str, set[str]]:
+    """By the page that lists them."""
+    from egoinstructor.training import arguments, retriever_arguments
 
-    return {f.name for k in (ModelArguments, DataArguments, CaptionerTrainingArguments) for f in dataclasses.fields(k)}
+    captioner = (arguments.ModelArguments, arguments.DataArguments, arguments.CaptionerTrainingArguments)
+    retriever = (
+        retriever_arguments.RetrieverModelArguments,
+        retriever_arguments.RetrieverDataArguments,
+        retriever_arguments.RetrieverTrainingArguments,
+    )
+    return {
+        page: {f.name for kind in kinds for f in dataclasses.fields(kind)}
+        for page, kinds in (("docs/training.md", captioner), ("docs/retriever.md", retriever))
+    }
 
 
 def test_there_are_commands_to_check():
@@ -47,7 +57,9 @@ def test_commands_parse(page):
     for command in commands(page):
         arguments, more = build_parser().parse_known_args(command)
         assert not more or hasattr(arguments, "overrides"), more
-        assert {word.removeprefix("--") for word in more if word.startswith("--")} <= training_options()
+        assert {word.removeprefix("--") for word in more if word.startswith("--")} <= set().union(
+            {"task"}, *training_options().values()
+        )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -61,9 +73,10 @@ def test_links_lead_somewhere(page):
     assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= anchors
 
 
-def test_every_training_option_of_ours_is_documented():
+@pytest.mark.parametrize("page", ["docs/training.md", "docs/retriever.md"])
+def test_every_training_option_of_ours_is_documented(page):
     from transformers import TrainingArguments
 
-    text = (REPOSITORY / "docs/training.md").read_text(encoding="utf-8")
-    ours = training_options() - {f.name for f in dataclasses.fields(TrainingArguments)}
+    text = (REPOSITORY / page).read_text(encoding="utf-8")
+    ours = training_options()[page] - {f.name for f in dataclasses.fields(TrainingArguments)}
     assert sorted(name for name in ours if f"`{name}`" not in text) == []

@@ -11,20 +11,37 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from egoinstructor.captioner import Captioner
+    from egoinstructor.library.library import ExoLibrary
     from egoinstructor.records import Caption, Clip, Frames, Reference
+    from egoinstructor.retriever.interface import Retriever
+    from egoinstructor.retriever.opening import open_retriever
     from egoinstructor.video.decode import load_video
 
 _HOMES = {
     "Caption": "egoinstructor.records",
     "Captioner": "egoinstructor.captioner",
     "Clip": "egoinstructor.records",
+    "ExoLibrary": "egoinstructor.library.library",
     "Frames": "egoinstructor.records",
     "Reference": "egoinstructor.records",
+    "Retriever": "egoinstructor.retriever.interface",
     "load_video": "egoinstructor.video.decode",
+    "open_retriever": "egoinstructor.retriever.opening",
 }
 
 __version__ = version("egoinstructor")
-__all__ = ["Caption", "Captioner", "Clip", "Frames", "Reference", "__version__", "load_video"]
+__all__ = [
+    "Caption",
+    "Captioner",
+    "Clip",
+    "ExoLibrary",
+    "Frames",
+    "Reference",
+    "Retriever",
+    "__version__",
+    "load_video",
+    "open_retriever",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,35 +1,48 @@
-"""The spine: an ego clip and its references in, a caption out.
+"""The spine: an ego clip in, with its references or a library to find them in; a caption out.
 
-    decode → encode → prompt → generate → Caption
+    decode → encode → retrieve → prompt → generate → Caption
 
 One reading of `caption_batch` explains the product. A captioner holds no state of a request: several threads may use one.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from egoinstructor.checkpoints.convert import load_original
 from egoinstructor.checkpoints.loading import load
-from egoinstructor.errors import InputError
+from egoinstructor.clip_encoder import ClipEncoder
+from egoinstructor.errors import InputError, VideoError
+from egoinstructor.library.places import entry_path
+from egoinstructor.library.records import Hit
+from egoinstructor.library.references import Retrieval, find_references
+from egoinstructor.model.device import place
 from egoinstructor.model.modeling import EgoInstructorForConditionalGeneration
 from egoinstructor.model.processing import EgoInstructorProcessor
 from egoinstructor.model.prompt import TRAINING, PromptPreset
 from egoinstructor.model.quantization import quantize_int8
-from egoinstructor.records import Caption, Clip, Reference
-from egoinstructor.video.ahead import ahead
-from egoinstructor.video.decode import Sampling, load_video
-from egoinstructor.video.identity import content_identity
+from egoinstructor.records import Caption, Clip, Dropped, Reference
+from egoinstructor.retriever.interface import Retriever
+from egoinstructor.retriever.opening import open_retriever
+from egoinstructor.retriever.preprocessing import Preprocessing
+from egoinstructor.video.decode import Sampling
+
+if TYPE_CHECKING:
+    from egoinstructor.library.library import ExoLibrary
+
+logger = logging.getLogger(__name__)
 
 Query = tuple[Clip, Sequence[Reference]]
 """An ego clip and its references, most relevant first."""
+
+SHOTS = 4
+"""References looked for in a library unless another number is asked for: what the published model was trained with."""
 
 
 class Captioner:
@@ -38,7 +51,7 @@ class Captioner:
     Args:
         model: on the device that it is to run on.
         processor: its processor.
-        cached_clips: how many clips' latents to keep for further calls (256 kB each at published size in fp32).
+        cached_clips: how many encoded clips to keep for further calls (0.4 MB each at published size in fp32).
     """
 
     def __init__(
@@ -50,7 +63,7 @@ class Captioner:
     ) -> None:
         self.model = model.eval()
         self.processor = processor
-        self._latents = _LatentsCache(cached_clips)
+        self.encoder = ClipEncoder(self.model, processor, cached_clips=cached_clips)
 
     @classmethod
     def from_pretrained(
@@ -78,7 +91,7 @@ class Captioner:
             InputError: a device that can't be used, or that has no int8.
         """
         model, processor = load(folder, dtype=dtype, attn_implementation=attn_implementation, device_map=device_map)
-        model = model if device_map else _to_device(model, device)
+        model = model if device_map else place(model, device)
         return cls(quantize_int8(model) if int8 else model, processor)
 
     @classmethod
@@ -111,7 +124,7 @@ class Captioner:
         model, processor = load_original(
             base, captioner, tokenizer=tokenizer, dtype=dtype, attn_implementation=attn_implementation
         )
-        model = _to_device(model, device)
+        model = place(model, device)
         return cls(quantize_int8(model) if int8 else model, processor)
 
     def caption(
@@ -127,7 +140,7 @@ class Captioner:
 
         Args:
             video: file, folder of pieces, or encoded bytes.
-            references: most relevant first.
+            references: most relevant first; or none, and a `library` among the options.
             start: seconds; None for the start of the video.
             end: seconds; None for its end.
             **options: as `caption_batch` takes them.
@@ -144,6 +157,8 @@ class Captioner:
         queries: Sequence[Query],
         *,
         shots: int | None = None,
+        library: ExoLibrary | None = None,
+        retrieval: Retrieval | None = None,
         num_frames: int | None = None,
         instruction: str | None = None,
         preset: PromptPreset = TRAINING,
@@ -154,7 +169,10 @@ class Captioner:
 
         Args:
             queries: ego clips, each with its references.
-            shots: read only this many references, the most relevant; None for all, 0 for the query alone.
+            shots: read only this many references, the most relevant; None for all, 0 for the query alone. With a
+                library: look for this many, and read as many as it has; None for 4.
+            library: where the references are found, opened with its retriever; the queries then bring none.
+            retrieval: how they are looked for; None for the defaults.
             num_frames: frames a clip; None for the model's own.
             instruction: asked of every clip; None for the preset's.
             preset: which of the original's ways to ask.
@@ -166,13 +184,22 @@ class Captioner:
             One caption a query, in order.
 
         Raises:
-            InputError: fewer references than shots, a prompt that does not fit.
+            InputError: fewer references than shots, references beside a library, a prompt that does not fit.
             VideoError: a clip that can't be read.
         """
         if not queries:
             return []
-        chosen = [_choose(clip, references, shots) for clip, references in queries]
         frames = self.processor.num_frames if num_frames is None else num_frames
+        passed_over: list[tuple[Dropped, ...]] = [()] * len(queries)
+        if library is not None:
+            if any(references for _, references in queries):
+                raise InputError("both references and a library were given; give one of them.")
+            shots = SHOTS if shots is None else shots
+            if shots < 0:
+                raise InputError(f"{shots} shots; ask for 0 (the clip alone) or more.")
+            queries, passed_over = self._retrieve(queries, shots, library, retrieval, frames, preset.sampling)
+            shots = None  # a library may have fewer
+        chosen = [_choose(clip, references, shots) for clip, references in queries]
         reserve = generation.get("max_new_tokens") or self.model.generation_config.max_new_tokens
         written = [
             self.processor.prompt(
@@ -199,70 +226,135 @@ class Captioner:
                 text=text,
                 clip=query,
                 references=references,
-                dropped=tuple((all_[i], "the prompt would be too long") for i in prompt.dropped),
+                dropped=(*(_too_long(all_[i]) for i in prompt.dropped), *others),
                 prompt=prompt.text,
             )
-            for text, (query, _), references, all_, prompt in zip(
-                self.processor.captions(sequences), queries, read, chosen, written, strict=True
+            for text, (query, _), references, all_, prompt, others in zip(
+                self.processor.captions(sequences), queries, read, chosen, written, passed_over, strict=True
             )
         ]
 
-    @torch.inference_mode()
+    def _retrieve(
+        self,
+        queries: Sequence[Query],
+        shots: int,
+        library: ExoLibrary,
+        retrieval: Retrieval | None,
+        num_frames: int,
+        sampling: Sampling,
+    ) -> tuple[list[Query], list[tuple[Dropped, ...]]]:
+        """The references of each query out of a library, their latents with them; and the hits that were passed over.
+
+        Latents that the library lacks are encoded now and kept there. Fresh ones are rounded as kept ones are, so that
+        a clip's first caption is that of every later time.
+        """
+        key, roots = self.encoder.latents_key(num_frames, sampling), library.sources()
+        clips = [clip for clip, _ in queries]
+        if library.retriever is None:
+            raise InputError(
+                f"library {library.uri} was opened without a retriever; open it with the one that made it."
+            )
+        embedded = library.retriever.encode_video(clips, view="ego") if shots > 0 else None
+        broken: dict[str, str] = {}
+        while True:  # until no clip that was chosen turns out to be unreadable
+            selections = find_references(
+                library, clips, shots, retrieval, latents_key=key, broken=broken, queries=embedded
+            )
+            entries = {hit.entry.id: hit.entry for selection in selections for hit in selection.chosen}
+            latents = library.latents(list(entries), key)
+            missing = {
+                id: Clip(entry_path(entry, roots), entry.start, entry.end)
+                for id, entry in entries.items()
+                if id not in latents
+            }
+            fresh, failures = self._encode_readable(missing, num_frames, sampling)
+            if fresh:
+                _keep(library, fresh, key)
+            if not failures:
+                break
+            broken |= failures
+        latents |= fresh
+
+        def reference(hit: Hit) -> Reference:
+            entry, kept = hit.entry, latents[hit.entry.id].to(self.model.dtype)  # (L, V)
+            return Reference(entry_path(entry, roots), entry.text, entry.start, entry.end, hit.score, kept)
+
+        def dropped(hit: Hit, reason: str) -> Dropped:
+            entry = hit.entry
+            return Dropped(Clip(entry_path(entry, roots), entry.start, entry.end), entry.text, reason, hit.score)
+
+        found: list[Query] = [
+            (clip, tuple(reference(hit) for hit in selection.chosen))
+            for (clip, _), selection in zip(queries, selections, strict=True)
+        ]
+        return found, [tuple(dropped(hit, why) for hit, why in selection.passed_over) for selection in selections]
+
+    def _encode_readable(
+        self, clips: Mapping[str, Clip], num_frames: int, sampling: Sampling
+    ) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """Latents in bf16 of the clips that can be read, and why the others can't, by id."""
+        try:
+            encoded = self.encode(list(clips.values()), num_frames=num_frames, sampling=sampling)
+            return {id: encoded[clip].to(torch.bfloat16) for id, clip in clips.items()}, {}
+        except VideoError as error:
+            if len(clips) == 1:
+                return {}, dict.fromkeys(clips, str(error))
+        fresh: dict[str, Tensor] = {}
+        failures: dict[str, str] = {}
+        for id, clip in clips.items():
+            read, failed = self._encode_readable({id: clip}, num_frames, sampling)
+            fresh |= read
+            failures |= failed
+        return fresh, failures
+
     def encode(
         self, clips: Sequence[Clip], *, num_frames: int | None = None, sampling: Sampling = TRAINING.sampling
     ) -> dict[Clip, Tensor]:
-        """Decode and encode each distinct clip once, the next ones being decoded meanwhile.
+        """Latents `(L, V)` of each distinct clip, as `ClipEncoder.encode` gives them."""
+        return self.encoder.encode(clips, num_frames=num_frames, sampling=sampling)
+
+    def open_retriever(self, clip: str | Path) -> Retriever:
+        """CLIP as this captioner looks through it: one vision pass of a clip then serves retrieval and captioning.
 
         Args:
-            clips: duplicates are fine.
-            num_frames: frames a clip; None for the model's own.
-            sampling: the policy that chooses them.
-
-        Returns:
-            Clip → latents `(L, V)`, on the model's device.
+            clip: folder or Hub id of the CLIP that the captioner was built on, for its text tower and projections.
 
         Raises:
-            VideoError: a clip that can't be read.
+            CheckpointError: the folder can't be used.
+            InputError: another CLIP, or a captioner in int8.
         """
-        frames = self.processor.num_frames if num_frames is None else num_frames
-        keys = {
-            clip: (content_identity(clip.video), clip.start, clip.end, frames, sampling)
-            for clip in dict.fromkeys(clips)
-        }
-        found = {clip: self._latents.get(key) for clip, key in keys.items()}
-
-        def pixels(clip: Clip) -> Tensor:
-            return self.processor.pixels(
-                load_video(clip.video, start=clip.start, end=clip.end, num_frames=frames, sampling=sampling)
+        weight = next(self.model.vision_encoder.parameters())
+        retriever = open_retriever(
+            clip,
+            device=weight.device,
+            dtype=weight.dtype,
+            num_frames=self.processor.num_frames,
+            sampling=TRAINING.sampling,
+            preprocessing=Preprocessing.of_captioner(self.processor),
+        )
+        if not retriever.look_through(self.encoder):
+            raise InputError(
+                f"the vision tower of {clip} is not this captioner's. Give the CLIP that the captioner was built on, with a "
+                "captioner that is not in int8; or open it as a retriever of its own."
             )
+        return retriever
 
-        missing = [clip for clip, latents in found.items() if latents is None]
-        for clip, clip_pixels in zip(missing, ahead(pixels, missing), strict=True):  # (F, 3, H, W)
-            latents = self.model.encode_videos(clip_pixels[None, None].to(self.model.device))[0, 0]  # (L, V)
-            found[clip] = latents
-            self._latents.put(keys[clip], latents)
-        return {clip: latents for clip, latents in found.items() if latents is not None}
+    @property
+    def latents_key(self) -> str:
+        """What a library keeps this captioner's latents under."""
+        return self.encoder.latents_key()
 
 
-class _LatentsCache:
-    """The latents of the clips used last; safe under threads."""
+def _keep(library: ExoLibrary, latents: Mapping[str, Tensor], key: str) -> None:
+    """Keep latents in a library, if it can be written."""
+    try:
+        library.put_latents(latents, key)
+    except InputError as error:
+        logger.warning("latents of %d clips could not be kept, and will be computed again: %s", len(latents), error)
 
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._kept: OrderedDict[tuple[Any, ...], Tensor] = OrderedDict()
-        self._lock = Lock()
 
-    def get(self, key: tuple[Any, ...]) -> Tensor | None:
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-            return self._kept.get(key)
-
-    def put(self, key: tuple[Any, ...], latents: Tensor) -> None:
-        with self._lock:
-            self._kept[key] = latents
-            while len(self._kept) > self._size:
-                self._kept.popitem(last=False)
+def _too_long(reference: Reference) -> Dropped:
+    return Dropped(reference.clip, reference.narration, "the prompt would be too long", reference.score)
 
 
 def _choose(clip: Clip, references: Sequence[Reference], shots: int | None) -> tuple[Reference, ...]:
@@ -273,15 +365,3 @@ def _choose(clip: Clip, references: Sequence[Reference], shots: int | None) -> t
             "ask for 0 (the clip alone) up to that many, or give more references."
         )
     return tuple(references[:shots])
-
-
-def _to_device(
-    model: EgoInstructorForConditionalGeneration, device: str | torch.device | None
-) -> EgoInstructorForConditionalGeneration:
-    """Move to a device; None for the first accelerator, else the CPU."""
-    if device is None:
-        device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-    try:
-        return model.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {str(device)!r} can't be used here: {error}. Try 'cpu'.") from error

@@ -150,6 +150,27 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True)
+class Dropped:
+    """A how-to clip that could have been a reference and was not read, with the reason."""
+
+    clip: Clip
+    narration: str
+    reason: str
+    score: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "video": self.clip.name,
+            "start": self.clip.start,
+            "end": self.clip.end,
+            "narration": self.narration,
+            "score": self.score,
+            "reason": self.reason,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Caption:
     """A caption and what it was written from.
 
@@ -157,14 +178,14 @@ class Caption:
         text: the caption.
         clip: the egocentric clip.
         references: the references that the model read, most relevant first.
-        dropped: references that were given but not read, each with the reason.
+        dropped: references that were given or found but not read, each with the reason.
         prompt: the text that the model read, `<image>` standing for each clip.
     """
 
     text: str
     clip: Clip
     references: tuple[Reference, ...] = ()
-    dropped: tuple[tuple[Reference, str], ...] = ()
+    dropped: tuple[Dropped, ...] = ()
     prompt: str = field(default="", repr=False)
 
     def as_dict(self) -> dict[str, Any]:
@@ -175,7 +196,7 @@ class Caption:
             "start": self.clip.start,
             "end": self.clip.end,
             "references": [reference.as_dict() for reference in self.references],
-            "dropped": [{**reference.as_dict(), "reason": reason} for reference, reason in self.dropped],
+            "dropped": [dropped.as_dict() for dropped in self.dropped],
         }
 
 

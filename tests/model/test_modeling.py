@@ -179,6 +179,22 @@ def test_many_frames_are_encoded_in_bounded_passes(model, monkeypatch):
     assert torch.allclose(split, model.encode_frames(inputs()["pixel_values"]), atol=1e-6)
 
 
+def test_one_pass_gives_patches_and_what_clip_pools(model, monkeypatch):
+    pixels = inputs()["pixel_values"]
+    with torch.no_grad():
+        expected = model.vision_encoder(pixels.flatten(0, 2))
+        passes = []
+        forward = model.vision_encoder.forward
+        monkeypatch.setattr(model.vision_encoder, "forward", lambda x: passes.append(len(x)) or forward(x))
+        patches, pooled = model.read_frames(pixels)
+        assert passes == [12]
+        assert torch.equal(patches, model.encode_frames(pixels))
+    assert patches.shape == (2, 2, 3, 4, 24)
+    assert pooled.shape == (2, 2, 3, 24)
+    assert torch.equal(patches.flatten(0, 2), expected.last_hidden_state[:, 1:])
+    assert torch.equal(pooled.flatten(0, 2), expected.pooler_output)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import gc
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -94,6 +95,14 @@ def write_noise(path: Path, frames: int) -> Path:
     )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def nothing_to_collect() -> Iterator[None]:
+    """Each run of transformers' trainer ends with a garbage collection: 0.4 s, unless what is imported is left out."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 class Videos:
     """The helpers of this file, for test modules."""
 
@@ -108,3 +117,76 @@ class Videos:
 @pytest.fixture(scope="session")
 def videos() -> type[Videos]:
     return Videos
+
+
+# ---------------------------------------------------------------------- two views, as numbers
+
+VERBS = ("cuts", "stirs", "opens", "washes", "peels", "pours", "lifts", "turns")
+NOUNS = ("leek", "soup", "jar", "pan", "onion", "milk", "lid", "dough")
+
+
+class Views:
+    """A data set for retrievers. An action is a verb and a noun; what it looks like from either side is a random vector.
+
+    The two vectors of an action have nothing in common, so that training alone tells that they belong together.
+    """
+
+    verbs, nouns = VERBS, NOUNS
+
+    @staticmethod
+    def tokenizer(folder: Path) -> Path:
+        """Write a tokenizer that knows the words."""
+        from tokenizers import Tokenizer, models, pre_tokenizers, processors
+        from transformers import PreTrainedTokenizerFast
+
+        words = ["<pad>", "<unk>", "<bos>", "<eos>", *VERBS, *NOUNS, "now", "the"]
+        tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+        tokenizer.post_processor = processors.TemplateProcessing(
+            "<bos> $A <eos>", special_tokens=[("<bos>", 2), ("<eos>", 3)]
+        )
+        PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>", bos_token="<bos>", eos_token="<eos>"
+        ).save_pretrained(folder)
+        return folder
+
+    @staticmethod
+    def write(folder: Path, split: str, clips: int, *, actions: int, noise: float = 0.3, seed: int = 0) -> None:
+        """Write as many clips of 4 s of each view, with their pairs: all exo clips of the same action."""
+        import torch
+
+        from egoinstructor.retriever.pairs import PairRecord, write_pairs
+
+        draw = torch.Generator().manual_seed(seed)
+        for view, width in (("exo", 16), ("ego", 12)):
+            looks = torch.randn(actions, width, generator=torch.Generator().manual_seed(width))
+            own = noise * torch.randn(clips, 1, width, generator=draw)
+            done = [i % actions for i in range(clips)]
+            tables = looks[done][:, None] + own + 0.1 * torch.randn(clips, 4, width, generator=draw)
+            (folder / view).mkdir(parents=True, exist_ok=True)
+            torch.save(tables.flatten(0, 1), folder / view / f"{split}.pth.tar")
+            records = []
+            for i, action in enumerate(done):
+                verb, noun = divmod(action, len(NOUNS))
+                text = f"{'#C C' if view == 'ego' else 'now'} {VERBS[verb]} the {NOUNS[noun]}"
+                paired = tuple(range(action, clips, actions)) if view == "ego" else ()
+                records.append(PairRecord(split, 4 * i, 4 * i + 4, text, nouns=(noun,), verbs=(verb,), paired=paired))
+            write_pairs(folder / f"{split}_{view}.json", records)
+
+    @staticmethod
+    def options(folder: Path, output: Path, **changes: object) -> list[str]:
+        """Command-line options of a small run, with changes."""
+        values = {
+            "tokenizer": folder / "tokenizer", "train_ego": folder / "train_ego.json",
+            "train_exo": folder / "train_exo.json", "features_ego": folder / "ego", "features_exo": folder / "exo",
+            "hidden_size": 16, "num_layers": 1, "num_heads": 2, "projection_dim": 16, "text_context": 8,
+            "text_hidden_size": 16, "text_num_layers": 1, "text_num_heads": 2, "output_dir": output, "use_cpu": True,
+            "learning_rate": 1e-3, "logging_steps": 1, "max_steps": 4, "save_strategy": "no", "disable_tqdm": True,
+            "per_device_train_batch_size": 4, "seed": 1, **changes,
+        }  # fmt: skip
+        return [x for name, value in values.items() if value is not None for x in (f"--{name}", str(value))]
+
+
+@pytest.fixture(scope="session")
+def views() -> type[Views]:
+    return Views

@@ -19,20 +19,24 @@ from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from accelerate.utils.launch import prepare_multi_gpu_env
 from transformers import CLIPVisionModel
 
+from egoinstructor.retriever.cross_view import CrossViewConfig
 from egoinstructor.training.arguments import parse
+from egoinstructor.training.options import split_task
 from egoinstructor.training.original_command import translate
+from egoinstructor.training.retriever_arguments import RetrieverTrainingArguments, parse_retriever
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = REPOSITORY / "configs"
 ACCELERATE = {file.stem.removeprefix("accelerate_config_"): file for file in CONFIGS.glob("accelerate_config_*.yaml")}
 RECIPES = {file.stem: file for file in CONFIGS.glob("captioner_*.yaml")}
+RETRIEVER = CONFIGS / "retriever.yaml"
 SCRIPTS = sorted((REPOSITORY / "scripts").glob("*.sh"))
 
 
 def test_nothing_is_missed():
     assert len(ACCELERATE) == 10
     assert len(RECIPES) == 2
-    assert {*ACCELERATE.values(), *RECIPES.values()} == set(CONFIGS.iterdir())
+    assert {*ACCELERATE.values(), *RECIPES.values(), RETRIEVER} == set(CONFIGS.iterdir())
     assert [file.name for file in SCRIPTS] == ["test_slurm.sh", "train_slurm.sh"]
 
 
@@ -120,6 +124,21 @@ def test_a_recipe_is_the_published_one(name):
 def test_the_recipes_differ_in_their_shots_alone():
     four, two = (yaml.safe_load(RECIPES[f"captioner_{n}shot"].read_text()) for n in (4, 2))
     assert {name for name in four.keys() | two.keys() if four.get(name) != two.get(name)} == {"shots", "output_dir"}
+
+
+def test_the_retrievers_recipe_says_what_the_defaults_are():
+    """As published as far as it is known; so that the file shows it, and the command without it does the same."""
+    assert split_task(RETRIEVER, [])[0] == "retriever"
+    model, data, training = parse_retriever(RETRIEVER, ["--use_cpu", "True"])
+    values = yaml.safe_load(RETRIEVER.read_text())
+    published = CrossViewConfig()
+    for name, value in model.sizes.items():
+        assert value == getattr(published, name), name
+    assert (data.num_frames, data.clean_narration) == (published.num_frames, True)
+    for field in dataclasses.fields(RetrieverTrainingArguments):
+        if field.name in values.keys() - {"output_dir", "bf16", "dataloader_num_workers"}:
+            assert getattr(training, field.name) == field.default, field.name
+    assert (training.per_device_train_batch_size, training.num_train_epochs) == (128, 20)
 
 
 # ---------------------------------------------------------------------- scripts

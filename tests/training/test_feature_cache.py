@@ -494,6 +494,7 @@ def start(script, folder, cache, seed):
     )
 
 
+@pytest.mark.slow
 def test_processes_that_hammer_one_folder_agree(folder, recount):
     cache = open_cache(folder, limit_bytes=200_000)
     processes = [start(HAMMER, folder, cache, seed) for seed in range(2)]

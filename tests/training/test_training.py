@@ -21,9 +21,11 @@ from egoinstructor import Captioner
 from egoinstructor.checkpoints.loading import load
 from egoinstructor.errors import CheckpointError, InputError
 from egoinstructor.training.arguments import parse
+from egoinstructor.training.base_trainer import WEIGHTS, last_checkpoint
 from egoinstructor.training.failures import TrainingError
-from egoinstructor.training.run import MODEL_FOLDER, build_trainer, evaluate, train
-from egoinstructor.training.trainer import WEIGHTS, CaptionerTrainer, last_checkpoint
+from egoinstructor.training.run import build_trainer, evaluate, train
+from egoinstructor.training.run_folder import MODEL_FOLDER
+from egoinstructor.training.trainer import CaptionerTrainer
 
 SAMPLES = 12
 
@@ -223,6 +225,7 @@ def test_lora(options, tmp_path, golden_a, data):
     }
 
 
+@pytest.mark.slow
 def test_a_compiled_run_leaves_the_same_folder(options, tmp_path):
     train(parse(None, options("plain")))
     train(parse(None, options("compiled", torch_compile=True, torch_compile_backend="eager")))

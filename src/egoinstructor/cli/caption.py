@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from egoinstructor.cli.options import add_model_options, open_captioner, positive
+from egoinstructor.cli.retrieval import add_retrieval_options, check_library_given, open_library, retrieval
 from egoinstructor.errors import InputError
 from egoinstructor.inference_file import read_inference_file
 from egoinstructor.records import Caption, Clip, Reference
@@ -32,7 +33,10 @@ def add(commands: Any) -> None:
         metavar=("CLIP", "NARRATION"),
         help="a how-to clip and what is said in it; repeat, most relevant first",
     )
-    parser.add_argument("--testdata", metavar="FILE", help="instead of EGO: an inference JSON in the original's format")
+    parser.add_argument(
+        "--testdata", metavar="FILE", help="instead of EGO: an inference JSON; with --library, its ego clips"
+    )
+    add_retrieval_options(parser)
     add_model_options(parser)
     add_generation_options(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object a caption, one a line")
@@ -42,7 +46,9 @@ def add(commands: Any) -> None:
 def add_generation_options(parser: argparse.ArgumentParser) -> None:
     """How to read and write."""
     group = parser.add_argument_group("reading and writing")
-    group.add_argument("--shots", type=int, metavar="N", help="references to read (default: all; 0: the clip alone)")
+    group.add_argument(
+        "--shots", type=int, metavar="N", help="references to read (default: all, 4 of a library; 0: none)"
+    )
     group.add_argument("--num-frames", type=positive, metavar="F", help="frames a clip (default: the model's)")
     group.add_argument("--num-beams", type=positive, default=3, metavar="N", help="beams (default: 3)")
     group.add_argument("--max-new-tokens", type=positive, default=64, metavar="N", help="longest caption (default: 64)")
@@ -53,7 +59,11 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Caption, printing each as soon as it is there."""
     queries = _queries(arguments)
+    check_library_given(arguments)
     captioner = open_captioner(arguments)
+    found: dict[str, Any] = {}
+    if arguments.library:
+        found = {"library": open_library(arguments, captioner), "retrieval": retrieval(arguments)}
     console = Console()
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("captioning", total=len(queries))
@@ -66,6 +76,7 @@ def run(arguments: argparse.Namespace) -> None:
                 instruction=arguments.instruction,
                 num_beams=arguments.num_beams,
                 max_new_tokens=arguments.max_new_tokens,
+                **found,
             )
             for caption in captions:
                 show(caption, console, as_json=arguments.json)
@@ -83,16 +94,18 @@ def show(caption: Caption, console: Console, *, as_json: bool) -> None:
 
     say(f"[bold]{escape(caption.text)}[/bold]  [dim]{escape(repr(caption.clip))}[/dim]")
     for number, reference in enumerate(caption.references, start=1):
-        say(f"  {number}. {escape(reference.narration)}  [dim]{escape(repr(reference.clip))}[/dim]")
-    for reference, reason in caption.dropped:
-        say(f"  [yellow]not read[/yellow] ({reason}): {escape(reference.narration)}")
+        score = "" if reference.score is None else f"{reference.score:.3f} "
+        say(f"  {number}. {escape(reference.narration)}  [dim]{score}{escape(repr(reference.clip))}[/dim]")
+    for dropped in caption.dropped:
+        say(f"  [yellow]not read[/yellow] ({escape(dropped.reason)}): {escape(dropped.narration)}")
 
 
 def _queries(arguments: argparse.Namespace) -> list[tuple[Clip, list[Reference]]]:
     if arguments.testdata:
         if arguments.video or arguments.reference or arguments.start is not None or arguments.end is not None:
             raise InputError("--testdata brings its own clips; leave out EGO, --start, --end and --reference.")
-        return read_inference_file(arguments.testdata)
+        samples = read_inference_file(arguments.testdata)
+        return [(clip, []) for clip, _ in samples] if arguments.library else samples
     if not arguments.video:
         raise InputError("no video was given; name one, or an inference file with --testdata.")
     references = [Reference(video, narration) for video, narration in arguments.reference]

@@ -7,7 +7,8 @@ from typing import Any
 
 from rich.console import Console
 
-from egoinstructor.cli.options import DTYPES, torch_dtype
+from egoinstructor.cli.options import DTYPES, quiet_transformers, torch_dtype
+from egoinstructor.errors import InputError
 
 
 def add(commands: Any) -> None:
@@ -15,9 +16,17 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "convert", help="make a model folder of the published checkpoints", description=__doc__, allow_abbrev=False
     )
-    parser.add_argument("--base", required=True, metavar="DIR", help="the OTTER base, folder or Hub id")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--base", metavar="DIR", help="the OTTER base, folder or Hub id")
+    what.add_argument(
+        "--retriever", metavar="FILE", help="instead: the published retriever's weights, file or Hub id:file"
+    )
     parser.add_argument("--captioner", metavar="FILE", help="EgoInstructor's weights, file or Hub id:file")
     parser.add_argument("--tokenizer", metavar="DIR", help="tokenizer folder or Hub id (default: the published one)")
+    for view in ("ego", "exo"):
+        parser.add_argument(
+            f"--{view}-backbone", metavar="DIR", help=f"with --retriever: CLIP or SigLIP for {view} clips"
+        )
     parser.add_argument("--out", required=True, metavar="DIR", help="the folder to make")
     parser.add_argument("--dtype", choices=DTYPES, default="auto", help="number format to write (auto: the files')")
     parser.set_defaults(run=run)
@@ -32,6 +41,11 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Convert."""
+    if arguments.retriever:
+        _convert_retriever(arguments)
+        return
+    if arguments.ego_backbone or arguments.exo_backbone:
+        raise InputError("--ego-backbone and --exo-backbone belong to a retriever; name its file with --retriever.")
     from egoinstructor.checkpoints.convert import REPORT, convert
 
     conversion = convert(
@@ -47,6 +61,22 @@ def run(arguments: argparse.Namespace) -> None:
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _convert_retriever(arguments: argparse.Namespace) -> None:
+    from egoinstructor.retriever.published import TOKENIZER, convert_published
+
+    quiet_transformers()
+    if arguments.captioner or arguments.dtype != "auto":
+        raise InputError("--captioner and --dtype belong to --base; a retriever is written in the format of its file.")
+    convert_published(
+        arguments.retriever,
+        arguments.out,
+        tokenizer=arguments.tokenizer or TOKENIZER,
+        ego_backbone=arguments.ego_backbone,
+        exo_backbone=arguments.exo_backbone,
+    )
+    Console().print(f"the retriever is in {arguments.out}", markup=False, highlight=False, soft_wrap=True)
 
 
 def run_export(arguments: argparse.Namespace) -> None:

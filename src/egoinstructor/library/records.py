@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,6 +53,34 @@ class ClipEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class VideoRecord:
+    """What an ingest has finished with: one video.
+
+    Args:
+        source: name of the collection.
+        video: path of the file in it, as `ClipEntry.video`.
+        digest: of the file's content; "" where it couldn't be read.
+        fingerprint: of the rows and settings that its clips were made by: another one means that it is to be done anew.
+        clips: how many clips of it are in the library.
+        error: why there are none, or why some are missing; "" if nothing went wrong.
+        stamp: size and time of change that the file had when its digest was taken, so that it need not be read again.
+    """
+
+    source: str
+    video: str
+    digest: str
+    fingerprint: str
+    clips: int
+    error: str = ""
+    stamp: str = ""
+
+    @property
+    def key(self) -> str:
+        """What tells it from the others: source and video."""
+        return hashlib.blake2b(f"{self.source}\0{self.video}".encode(), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """A clip that a search found.
 
@@ -95,20 +124,27 @@ class Filter:
         sources: only of these collections; empty for all.
         min_seconds: not shorter.
         max_seconds: not longer.
-        contains: only clips in whose narration this text stands, in any case.
+        contains: only clips in whose narration, or refined narration, this text stands, in any case.
+        narrated: only clips in which something is said.
         exclude_digests: never clips of these videos, by the digest of their content.
+        videos: only of these files, as `ClipEntry.video`; empty for all.
 
     Raises:
-        InputError: a shortest duration above the longest.
+        InputError: a duration that is none, or a shortest above the longest.
     """
 
     sources: tuple[str, ...] = ()
     min_seconds: float | None = None
     max_seconds: float | None = None
     contains: str | None = None
+    narrated: bool = False
     exclude_digests: tuple[str, ...] = field(default=(), repr=False)
+    videos: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         """Check the range."""
+        for name, seconds in (("min_seconds", self.min_seconds), ("max_seconds", self.max_seconds)):
+            if seconds is not None and not 0 <= seconds < math.inf:
+                raise InputError(f"{name}={seconds}; it must be 0 or more seconds.")
         if self.min_seconds is not None and self.max_seconds is not None and self.min_seconds > self.max_seconds:
             raise InputError(f"min_seconds={self.min_seconds} is above max_seconds={self.max_seconds}; give a range.")

@@ -108,7 +108,11 @@ class EgoInstructorForConditionalGeneration(PreTrainedModel, GenerationMixin):
     # ------------------------------------------------------------------ clips
 
     def encode_frames(self, pixel_values: Tensor) -> Tensor:
-        """Patch tokens after the last layer of the vision encoder, before its final LayerNorm, without CLS.
+        """Patch tokens `(B, C, F, P, V)`: the first half of `read_frames`."""
+        return self.read_frames(pixel_values)[0]
+
+    def read_frames(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+        """One pass of the vision encoder: what the captioner reads, and what CLIP's projection turns into an embedding.
 
         Frames are encoded `frames_per_pass` at a time unless the encoder is being trained; None for all at once.
 
@@ -116,7 +120,8 @@ class EgoInstructorForConditionalGeneration(PreTrainedModel, GenerationMixin):
             pixel_values: `(B, C, F, 3, H, W)`, normalised.
 
         Returns:
-            `(B, C, F, P, V)`.
+            Patch tokens after the last layer of the vision encoder, before its final LayerNorm, without CLS
+            `(B, C, F, P, V)`; and each frame's pooled vector, CLS behind that LayerNorm `(B, C, F, V)`.
 
         Raises:
             InputError: another shape, or more frames than the resampler has embeddings for.
@@ -135,8 +140,10 @@ class EgoInstructorForConditionalGeneration(PreTrainedModel, GenerationMixin):
         with torch.set_grad_enabled(trained):
             whole = trained or self.frames_per_pass is None or len(images) == 0
             chunks = [images] if whole else images.split(self.frames_per_pass)
-            patches = torch.cat([self.vision_encoder(chunk).last_hidden_state[:, 1:] for chunk in chunks])
-        return patches.unflatten(0, pixel_values.shape[:3])
+            passes = [self.vision_encoder(chunk) for chunk in chunks]
+            patches = torch.cat([output.last_hidden_state[:, 1:] for output in passes])  # (B·C·F, P, V)
+            pooled = torch.cat([output.pooler_output for output in passes])  # (B·C·F, V)
+        return patches.unflatten(0, pixel_values.shape[:3]), pooled.unflatten(0, pixel_values.shape[:3])
 
     def encode_videos(self, pixel_values: Tensor) -> Tensor:
         """Pixels `(B, C, F, 3, H, W)` → latents `(B, C, L, V)`. A clip's latents depend on that clip alone."""

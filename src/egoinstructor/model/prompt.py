@@ -103,22 +103,22 @@ def build(
         if found := [token for token in SPECIAL_TOKENS if token in text]:
             raise InputError(f"the text {text!r} holds {found[0]}, which has a meaning in the prompt; take it out.")
     query = example(instruction, caption)
-    length = len(encode(bos)) + len(encode(query)) + len(encode(eos))
-    if length > max_length:
+    first, last = encode(bos), encode(query) + encode(eos)
+    room = max_length - len(first) - len(last)
+    if room < 0:
         raise InputError(
-            f"the query's own prompt has {length} tokens, {max_length} are allowed; shorten the instruction "
+            f"the query's own prompt has {max_length - room} tokens, {max_length} are allowed; shorten the instruction "
             f"({instruction[:60]!r}…) or ask for fewer new tokens."
         )
-    parts: list[str] = []
+    text, ids, kept = bos, first, 0
     for narration in narrations:
         part = example(instruction, narration)
-        length += len(encode(part))
-        if length > max_length:
+        tokens = encode(part)
+        room -= len(tokens)
+        if room < 0:
             break
-        parts.append(part)
-    text = "".join((bos, *parts, query, eos))
-    kept = tuple(range(len(parts)))
-    return Prompt(text, tuple(encode(text)), kept, tuple(range(len(parts), len(narrations))))
+        text, ids, kept = text + part, ids + tokens, kept + 1
+    return Prompt(text + query + eos, tuple(ids + last), tuple(range(kept)), tuple(range(kept, len(narrations))))
 
 
 def clean_instruction(instruction: str, rng: random.Random | None = None) -> str:

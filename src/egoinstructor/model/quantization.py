@@ -7,6 +7,7 @@ but need compiling to be fast.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from egoinstructor.errors import InputError
 from egoinstructor.model.modeling import EgoInstructorForConditionalGeneration
+from egoinstructor.model.revision import raw_bytes
 
 LEVELS = 127
 """Codes run from −127 to 127; activations' are shifted by 128, for oneDNN takes them unsigned."""
@@ -33,6 +35,9 @@ class Int8Linear(nn.Module):
         self.scale = weight.abs().amax(1).clamp_min(1e-12) / LEVELS  # (N,)
         self.zero = torch.zeros(linear.out_features, dtype=torch.int64)
         codes = (weight / self.scale[:, None]).round().to(torch.int8)
+        digest = hashlib.blake2b(raw_bytes(codes), digest_size=16)
+        digest.update(raw_bytes(self.scale))
+        self.weights_revision = digest.hexdigest()
         self.packed = torch.ops.onednn.qlinear_prepack(codes, None)
         self.bias = linear.bias
 

@@ -59,6 +59,23 @@ class RetrieverIdentity:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class FrameSpec:
+    """What decides a frame encoder's features. Another encoder with the same spec gives the same ones.
+
+    Args:
+        revision: a digest of the tower's weights.
+        preprocessing: how a frame becomes pixel values.
+        num_frames: frames of a clip.
+        sampling: the policy that chooses them.
+    """
+
+    revision: str
+    preprocessing: str
+    num_frames: int
+    sampling: Sampling
+
+
 class FrameEncoder(Protocol):
     """Frames → features, one vector a frame: the frozen backbone below a retriever's own head.
 
@@ -66,12 +83,15 @@ class FrameEncoder(Protocol):
     stand in and use one pass for both.
     """
 
+    threads: int
+    """Clips decoded at a time while the backbone encodes; whoever has more cores to give may raise it."""
+
     @property
-    def revision(self) -> str:
-        """Digest of the weights."""
+    def spec(self) -> FrameSpec:
+        """What decides the features."""
 
     def encode_clips(self, clips: Sequence[Clip]) -> Tensor:
-        """Features `(N, F, W)` of clips, decoded as the retriever's identity says.
+        """Features `(N, F, W)` of clips.
 
         Raises:
             VideoError: a clip that can't be read.
@@ -85,6 +105,11 @@ class Retriever(ABC):
     @abstractmethod
     def identity(self) -> RetrieverIdentity:
         """What decides the embeddings."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What `open_retriever` must be told, beside where it lies, to open this one again; for JSON."""
+        return {"num_frames": self.identity.num_frames, "sampling": self.identity.sampling}
 
     @abstractmethod
     def encode_video(self, clips: Sequence[Clip], view: View = "exo") -> Tensor:
@@ -100,6 +125,19 @@ class Retriever(ABC):
         Raises:
             VideoError: a clip that can't be read.
         """
+
+    def look_through(self, encoder: FrameEncoder) -> bool:
+        """Take frames' features from another owner of the same backbone, whose pass then serves both.
+
+        Returns:
+            Whether it is the same backbone, looking at the same frames; if not, nothing changes.
+        """
+        return False
+
+    @property
+    def frame_encoders(self) -> tuple[FrameEncoder, ...]:
+        """Who decodes its clips; none where it does so itself."""
+        return ()
 
     @abstractmethod
     def encode_text(self, texts: Sequence[str]) -> Tensor:

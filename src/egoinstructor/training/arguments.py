@@ -1,19 +1,13 @@
-"""The options of a training run: three dataclasses, read from YAML with overrides from the command line."""
+"""The options of the captioner's training: three dataclasses, read from YAML with overrides from the command line."""
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import yaml
-from transformers import HfArgumentParser, TrainingArguments
 
 from egoinstructor.errors import InputError
+from egoinstructor.training.options import RunArguments, parse_options
 
 
 @dataclass
@@ -96,29 +90,18 @@ class DataArguments:
 
 
 @dataclass
-class CaptionerTrainingArguments(TrainingArguments):
-    """transformers' `TrainingArguments` with the published recipe (reference §7) as defaults.
+class CaptionerTrainingArguments(RunArguments):
+    """`RunArguments` with the published recipe (reference §7) as defaults, and the options below.
 
-    What differs from the parent: `learning_rate` 1e-5 (5e-5), `lr_scheduler_type` cosine (linear), `warmup_steps` 0.01
-    (0: a share of all steps when below 1), `weight_decay` 0.1 (0), `num_train_epochs` 5 (3),
-    `per_device_train_batch_size` 4 (8), `save_strategy` and `logging_steps` by epoch and 10 (steps, 500),
-    `report_to` none (all installed), `remove_unused_columns` off (our dataset has no columns),
-    `logging_nan_inf_filter` off (a loss that is not a number stops the run), `ddp_find_unused_parameters` off (every
-    batch uses all of them); and the options below.
+    What differs from transformers' own: `learning_rate` 1e-5 (5e-5), `warmup_steps` 0.01 (0: a share of all steps when
+    below 1), `weight_decay` 0.1 (0), `num_train_epochs` 5 (3), `per_device_train_batch_size` 4 (8).
     """
 
     learning_rate: float = 1e-5
-    lr_scheduler_type: str = "cosine"
     warmup_steps: float = 0.01
     weight_decay: float = 0.1
     num_train_epochs: float = 5.0
     per_device_train_batch_size: int = 4
-    save_strategy: str = "epoch"
-    logging_steps: float = 10
-    report_to: None | str | list[str] = "none"  # noqa: RUF036 - HfArgumentParser takes the first member for the type
-    remove_unused_columns: bool = False
-    logging_nan_inf_filter: bool = False
-    ddp_find_unused_parameters: bool | None = False
 
     loss_on: str = "all"
     """"all": every answer of a prompt is learned, as published; "query": the query's alone."""
@@ -145,36 +128,7 @@ def parse(config: str | Path | None, overrides: Sequence[str] = ()) -> Arguments
     Raises:
         InputError: an unreadable file, an unknown option, a value of the wrong type.
     """
-    kinds = (ModelArguments, DataArguments, CaptionerTrainingArguments)
-    values = _read(Path(config)) if config else {}
-    known = {f.name for kind in kinds for f in dataclasses.fields(kind) if f.init}
-    if unknown := sorted(values.keys() - known):
-        raise InputError(f"{config} has unknown options {', '.join(unknown)}; docs/training.md lists them.")
-    parser = HfArgumentParser(kinds, allow_abbrev=False, exit_on_error=False)
-    given = [item for name, value in values.items() for item in _as_arguments(name, value)]
-    try:
-        parsed = parser.parse_args_into_dataclasses([*given, *overrides])
-    except (ValueError, TypeError, argparse.ArgumentError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"options of {config or 'the command line'}: {error}") from error
-    model, data, training = parsed
+    model, data, training = parse_options(
+        (ModelArguments, DataArguments, CaptionerTrainingArguments), config, overrides
+    )
     return model, data, training
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path} can't be read as YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path} holds a {type(values).__name__}; it must be a mapping of options.")
-    return values
-
-
-def _as_arguments(name: str, value: Any) -> list[str]:
-    if value is None:
-        return []
-    if isinstance(value, list):
-        return [f"--{name}", *map(str, value)]
-    return [f"--{name}", json.dumps(value) if isinstance(value, dict) else str(value)]

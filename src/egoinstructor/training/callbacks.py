@@ -30,10 +30,12 @@ class RunRecord(TrainerCallback):
 
     Args:
         folder: the run's.
+        unit: what the plot calls the loss.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, unit: str = "loss") -> None:
         self.path = folder / "metrics.jsonl"
+        self.unit = unit
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -74,7 +76,7 @@ class RunRecord(TrainerCallback):
             points = [(line["step"], line[name]) for line in lines if name in line]
             if points:
                 axes.plot(*zip(*points, strict=True), label=name, marker="." if name == "eval_loss" else "")
-        axes.set(xlabel="step", ylabel="loss per token")
+        axes.set(xlabel="step", ylabel=self.unit)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         if axes.get_lines():

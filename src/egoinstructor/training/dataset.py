@@ -127,6 +127,16 @@ class Item:
     failures: list[tuple[str, str]] = field(default_factory=list)
     dropped: int = 0
 
+    @property
+    def skipped(self) -> bool:
+        """Whether it was left out of its batch."""
+        return bool(self.id) and self.prompt is None
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What is counted of it besides clips."""
+        return {"references_without_room": self.dropped}
+
 
 class CaptionDataset(Dataset[Item]):
     """Reads samples; `dataset[Draw(epoch, index)]` is the same whenever and wherever it is asked.

@@ -12,7 +12,6 @@ Two forms are read into the same records:
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,24 +19,11 @@ from typing import Any
 
 from egoinstructor import fields
 from egoinstructor.errors import InputError
+from egoinstructor.retriever.narration import clean_narration as clean_narration
 from egoinstructor.video.folder import VideoFolder
 
 INSTRUCTION = "Describe the main action in the video."
 """The instruction of JSONL samples: the one that the published metadata gives all of its own."""
-
-# Words as the Penn Treebank splits them, short of its quotes and its irregular contractions ("cannot", "gonna"):
-# punctuation stands alone, but for commas and colons before a digit, full stops and apostrophes within words, and
-# hyphens; "don't" is "do" and "n't", "cook's" is "cook" and "'s".
-_SUFFIX = r"n't\b|'(?:s|m|d|ll|re|ve)\b"
-_MARK = r"\.{3}|--|[#$%&@;?!()\[\]{}<>\"]|[,:](?!\d)|\.(?=\s|$)|'(?=\s|$)"
-_WORD = re.compile(rf"{_SUFFIX}|{_MARK}|(?:(?!{_SUFFIX}|{_MARK})\S)+")
-# Who acts, in Ego4D's narrations: "#C C cuts" is the camera wearer's doing.
-_CODES = frozenset(["#", "c", "cc", "o", "x", "y", "b", "p", "s", "r", "g", "n", "z", "v", "k"])
-
-
-def clean_narration(text: str) -> str:
-    """A narration in lower case, without the codes by which Ego4D names people: "#C C cuts a leek" → "cuts a leek"."""
-    return " ".join(word for word in _WORD.findall(text.lower()) if word not in _CODES)
 
 
 @dataclass(frozen=True, slots=True)

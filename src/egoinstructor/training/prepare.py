@@ -25,6 +25,7 @@ from typing import Any
 import av
 
 from egoinstructor.errors import InputError
+from egoinstructor.journal import Journal
 from egoinstructor.training.transcode import Chunk, Operation, Resize
 from egoinstructor.training.workers import Crash, run_each
 from egoinstructor.video.folder import Progress, find_videos
@@ -275,19 +276,11 @@ def _remove(path: Path) -> None:
 
 
 class _Manifest:
-    """What is finished: one JSON line an output, the last one counts. A line that a kill cut off is dropped."""
+    """What is finished: a line an output, the last one counts."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._notes: dict[str, dict[str, Any]] = {}
-        if path.exists():
-            text = path.read_bytes()
-            whole = text[: text.rfind(b"\n") + 1]
-            if whole != text:
-                os.truncate(path, len(whole))
-            for line in whole.splitlines():
-                note = json.loads(line)
-                self._notes[note["output"]] = note
+        self._journal = Journal(path)
+        self._notes = {line["output"]: line for line in self._journal.lines}
 
     def finished(self, job: _Job, out: Path) -> bool:
         """Whether the output is there, complete, made from this source with these settings."""
@@ -300,11 +293,7 @@ class _Manifest:
 
     def add(self, job: _Job, files: Mapping[str, int]) -> None:
         """Note an output that is in its place."""
-        note = {"output": str(job.output), "made_from": job.made_from, "files": files}
-        with self._path.open("a") as file:
-            file.write(json.dumps(note) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        self._journal.add({"output": str(job.output), "made_from": job.made_from, "files": files})
 
 
 def _size(path: Path) -> int | None:

@@ -2,43 +2,31 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
-import platform
-import subprocess
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from egoinstructor.checkpoints.convert import load_original
 from egoinstructor.checkpoints.loading import load
 from egoinstructor.checkpoints.writing import whole_folder
-from egoinstructor.errors import InputError, require_extra
+from egoinstructor.errors import InputError
 from egoinstructor.model.modeling import EgoInstructorForConditionalGeneration
 from egoinstructor.model.processing import EgoInstructorProcessor
 from egoinstructor.model.revision import weights_revision
 from egoinstructor.training.arguments import Arguments, CaptionerTrainingArguments, DataArguments, ModelArguments
-from egoinstructor.training.callbacks import Interruption, RunRecord, SampleCaptions, caption_sample
+from egoinstructor.training.callbacks import RunRecord, SampleCaptions, caption_sample
 from egoinstructor.training.dataset import CaptionDataset, Collator, ShotsSchedule
 from egoinstructor.training.failures import FailureLog
 from egoinstructor.training.feature_cache import FeatureCache
 from egoinstructor.training.lora import add_lora, merge_lora
 from egoinstructor.training.metadata import Sample, read_metadata
-from egoinstructor.training.trainer import COMPLETE, CaptionerTrainer, last_checkpoint
+from egoinstructor.training.run_folder import MODEL_FOLDER, drive, require_reporters, resume_from
+from egoinstructor.training.trainer import CaptionerTrainer
 
 logger = logging.getLogger(__name__)
-
-MODEL_FOLDER = "model"
-"""Where a finished run puts what `from_pretrained` opens."""
-
-
-class Interrupted(KeyboardInterrupt):
-    """A run that was interrupted and saved; the message says how to go on."""
 
 
 def train(arguments: Arguments) -> Path:
@@ -57,22 +45,9 @@ def train(arguments: Arguments) -> Path:
     """
     _, _, options = arguments
     folder = Path(str(options.output_dir))
-    resume = _resume_from(options, folder)
+    resume = resume_from(options, folder)
     trainer = build_trainer(arguments)
-    if trainer.is_world_process_zero():
-        _write_record(arguments, folder)
-    interruption = Interruption()
-    trainer.add_callback(interruption)
-    try:
-        trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
-    finally:
-        interruption.restore()
-    logger.info("%s", trainer.failure_counts())
-    if interruption.stopped:
-        raise Interrupted(
-            f"interrupted at step {trainer.state.global_step}; go on with the same command and "
-            "--resume_from_checkpoint last"
-        )
+    drive(trainer, arguments, "captioner", resume)
     return _finish(trainer, arguments[0], folder)
 
 
@@ -102,10 +77,7 @@ def evaluate(arguments: Arguments, *, predictions: Path | None = None) -> dict[s
 def build_trainer(arguments: Arguments) -> CaptionerTrainer:
     """Model, data and trainer of a run, ready to start."""
     model_options, data, options = arguments
-    if "wandb" in (options.report_to or ()):
-        require_extra("wandb", "wandb", "report_to wandb")
-    if "tensorboard" in (options.report_to or ()):
-        require_extra("tensorboard", "tensorboard", "report_to tensorboard")
+    require_reporters(options)
     model, processor = open_model(model_options)
     if data.max_length is not None:
         processor.max_length = min(processor.max_length, data.max_length)
@@ -128,7 +100,7 @@ def build_trainer(arguments: Arguments) -> CaptionerTrainer:
         **common,
     )
     eval_dataset = None
-    callbacks: list[Any] = [RunRecord(folder)]
+    callbacks: list[Any] = [RunRecord(folder, "loss per token")]
     if eval_samples is not None:
         eval_dataset = CaptionDataset(eval_samples, processor, schedule=ShotsSchedule.parse(None, data.shots), **common)
         callbacks.append(SampleCaptions(folder, eval_dataset, processor, options.sample_captions))
@@ -195,62 +167,6 @@ def _cache(
         preprocessing=preprocessing,
         limit_bytes=int(data.feature_cache_gb * 1e9),
     )
-
-
-def _resume_from(options: CaptionerTrainingArguments, folder: Path) -> Path | None:
-    """The checkpoint to go on from; a folder with a run in it is not started over."""
-    asked = options.resume_from_checkpoint
-    if (folder / MODEL_FOLDER).exists():
-        raise InputError(f"{folder} holds a finished run, its model is in {MODEL_FOLDER}/. Name another output_dir.")
-    if asked is None:
-        if any(folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*")):
-            raise InputError(
-                f"{folder} holds a run. Go on with it by --resume_from_checkpoint last, or name another output_dir."
-            )
-        return None
-    if asked == "last":
-        last = last_checkpoint(folder)
-        if last is None:
-            logger.warning("%s holds no whole checkpoint; the run starts from the beginning", folder)
-        return last
-    if not (Path(asked) / COMPLETE).exists():
-        raise InputError(f"resume_from_checkpoint={asked!r} is no whole checkpoint; name the folder of one, or 'last'.")
-    return Path(asked)
-
-
-def _write_record(arguments: Arguments, folder: Path) -> None:
-    """What another person needs to repeat the run."""
-    values: dict[str, Any] = {}
-    for part in arguments:
-        defaults = {f.name: f.default for f in dataclasses.fields(part)}
-        given = {f.name: getattr(part, f.name) for f in dataclasses.fields(part) if f.init}
-        plain = {
-            k: v
-            for k, v in given.items()
-            if v not in (None, [], {}) and isinstance(v, int | float | str | bool | list | dict) and v != defaults[k]
-        }
-        values |= {k: v.value if hasattr(v, "value") else v for k, v in plain.items() if k != "resume_from_checkpoint"}
-    (folder / "config.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
-    packages = ("egoinstructor", "torch", "transformers", "accelerate", "av", "numpy")
-    environment = {
-        "git": _git_revision(),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": {name: version(name) for name in packages},
-        "processes": arguments[2].world_size,
-    }
-    (folder / "environment.json").write_text(json.dumps(environment, indent=1), encoding="utf-8")
-
-
-def _git_revision() -> str | None:
-    """The revision of the source, if it is run from a checkout."""
-    here = Path(__file__).parent
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError:  # no git on this machine
-        return None
-    return done.stdout.strip() or None
 
 
 def _finish(trainer: CaptionerTrainer, model_options: ModelArguments, folder: Path) -> Path:

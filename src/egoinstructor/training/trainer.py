@@ -1,39 +1,24 @@
-"""transformers' `Trainer` with what captioning needs: our sampler, our checkpoints, exact losses, and no silent failure."""
+"""The trainer of the captioner: exact losses, and the frozen vision encoder's outputs kept."""
 
 from __future__ import annotations
 
-import logging
-import shutil
-from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.distributed.fsdp import MixedPrecisionPolicy
-from torch.utils.data import DataLoader, Dataset
-from transformers import Trainer, TrainerControl
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+from torch.utils.data import DataLoader
 
-from egoinstructor.errors import CheckpointError
 from egoinstructor.model.modeling import EgoInstructorForConditionalGeneration
 from egoinstructor.model.prompt import IGNORE
 from egoinstructor.training.arguments import CaptionerTrainingArguments
-from egoinstructor.training.dataset import CaptionDataset, Collator, EpochSampler, Item
-from egoinstructor.training.failures import FailureLog, TrainingError
+from egoinstructor.training.base_trainer import RunTrainer
+from egoinstructor.training.dataset import CaptionDataset, Collator, Item
+from egoinstructor.training.failures import FailureLog
 from egoinstructor.training.feature_cache import FeatureCache
-from egoinstructor.training.optimizer import describe, parameter_groups
-
-logger = logging.getLogger(__name__)
-
-WEIGHTS = "trainable.safetensors"
-COMPLETE = "complete"
-"""Written last into a checkpoint's folder: one without it was cut off and is never resumed from."""
+from egoinstructor.training.optimizer import parameter_groups
 
 
-class CaptionerTrainer(Trainer):
+class CaptionerTrainer(RunTrainer):
     """Trains `EgoInstructorForConditionalGeneration`.
 
     Args:
@@ -46,9 +31,6 @@ class CaptionerTrainer(Trainer):
         cache: the frozen vision encoder's outputs, if they are kept.
         **kwargs: further ones of `Trainer`.
     """
-
-    optimizer: torch.optim.Optimizer | None
-    control: TrainerControl
 
     def __init__(
         self,
@@ -63,7 +45,8 @@ class CaptionerTrainer(Trainer):
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            model=model,
+            model,
+            failures=failures,
             args=args,
             data_collator=collator,
             train_dataset=train_dataset,
@@ -73,48 +56,13 @@ class CaptionerTrainer(Trainer):
         self.processor = collator.processor
         if self.is_deepspeed_enabled:
             model.frames_per_pass = None  # ZeRO-3 gathers at every pass: all processes must make the same number
-        self.failures = failures
         self.cache = cache
 
-    def create_accelerator_and_postprocess(self) -> None:
-        """As the parent's; under FSDP in bf16 gradients are summed in fp32, as under DDP."""
-        super().create_accelerator_and_postprocess()
-        plugin = getattr(self.accelerator.state, "fsdp_plugin", None)
-        if plugin is not None and self.accelerator.mixed_precision == "bf16":
-            plugin.mixed_precision_policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
-
-    def autocast_smart_context_manager(self, cache_enabled: bool | None = True) -> AbstractContextManager[Any]:
-        """Autocast under FSDP2 too, where accelerate leaves it out: the vision encoder is not sharded and stays fp32."""
-        if self.is_fsdp_enabled and self.accelerator.mixed_precision == "bf16":
-            return torch.autocast(self.args.device.type, dtype=torch.bfloat16)
-        return self.accelerator.autocast()
-
-    # ------------------------------------------------------------------ data
-
-    def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> EpochSampler:
-        return self._sampler(self.train_dataset, self.args.per_device_train_batch_size, self.args.seed)
-
-    def _get_eval_sampler(self, eval_dataset: Dataset[Any]) -> EpochSampler:
-        return self._sampler(eval_dataset, self.args.per_device_eval_batch_size, None)
-
-    def _sampler(self, dataset: Any, batch_size: int, seed: int | None) -> EpochSampler:
-        multiple = batch_size * self.args.world_size
-        epochs = self.args.num_train_epochs
-        if self.args.max_steps > 0:  # which goes before the number of epochs
-            steps_in_epoch = -(-len(dataset) // (multiple * self.args.gradient_accumulation_steps))
-            epochs = self.args.max_steps / steps_in_epoch
-        return EpochSampler(len(dataset), seed=seed, epochs=epochs, multiple=multiple)
+    def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """As published."""
+        return parameter_groups(model, self.args.weight_decay)
 
     # ------------------------------------------------------------------ a step
-
-    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW over the published parameter groups."""
-        if self.optimizer is None:
-            groups = parameter_groups(model or self.model_wrapped or self.model, self.args.weight_decay)
-            logger.info("%s", describe(groups))
-            kind, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
-            self.optimizer = kind([group for group in groups if group["params"]], **options)
-        return self.optimizer
 
     def compute_loss(
         self,
@@ -132,12 +80,7 @@ class CaptionerTrainer(Trainer):
         if num_items_in_batch is not None:
             num_items_in_batch = torch.as_tensor(num_items_in_batch).clamp(min=1)  # a batch of nothing has none
         loss, output = super().compute_loss(model, read, return_outputs=True, num_items_in_batch=num_items_in_batch)
-        if not torch.isfinite(loss):
-            ids = ", ".join(item.id for item in items if item.prompt is not None)
-            raise TrainingError(
-                f"the loss is {loss.item()} at step {self.state.global_step}, on the samples {ids}. Look at their videos "
-                "and texts, lower learning_rate, or use another number format; the last checkpoint is from before."
-            )
+        self.check_finite(loss, (item.id for item in items if item.prompt is not None))
         return (loss, output) if return_outputs else loss
 
     def _read(self, batch: dict[str, Any]) -> tuple[dict[str, Any], list[Item]]:
@@ -167,12 +110,6 @@ class CaptionerTrainer(Trainer):
             [torch.stack([found.get((row, place), blank) for place in range(places)]) for row in range(rows)]
         )
 
-    def failure_counts(self) -> dict[str, int]:
-        """What could not be read, of all processes together."""
-        counts = self.failures.as_dict()
-        total = self.accelerator.reduce(torch.tensor(list(counts.values()), device=self.args.device))
-        return dict(zip(counts, total.tolist(), strict=True))
-
     # ------------------------------------------------------------------ evaluation
 
     @torch.no_grad()
@@ -197,82 +134,3 @@ class CaptionerTrainer(Trainer):
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
-
-    # ------------------------------------------------------------------ checkpoints
-
-    @property
-    def _sharded(self) -> bool:
-        """Whether the parameters live in pieces on several processes, and transformers' own checkpoints are needed."""
-        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Write a checkpoint, marked when it is whole.
-
-        Raises:
-            TrainingError: it can't be written (a full disk); what was written of it is removed.
-        """
-        run = Path(self._get_output_dir(trial))
-        folder = run / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        limit, self.args.save_total_limit = self.args.save_total_limit, None  # older ones go when this one is whole
-        try:
-            super()._save_checkpoint(model, trial)
-        except (OSError, SafetensorError, RuntimeError) as error:  # what Python, safetensors and torch say of it
-            shutil.rmtree(folder, ignore_errors=True)
-            raise TrainingError(
-                f"{folder} could not be written: {error}. Free some space, then go on with --resume_from_checkpoint last."
-            ) from error
-        finally:
-            self.args.save_total_limit = limit
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            (folder / COMPLETE).touch()
-            rotate_checkpoints(
-                output_dir=str(run),
-                save_total_limit=limit,
-                best_model_checkpoint=self.state.best_model_checkpoint,
-                use_mtime=True,
-            )
-
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
-        """Write the trained tensors alone: the rest is in the model that the run started from."""
-        if not self.args.should_save:
-            return
-        folder = Path(output_dir or str(self.args.output_dir))
-        folder.mkdir(parents=True, exist_ok=True)
-        model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
-        state = model.state_dict() if state_dict is None else state_dict
-        names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-        save_file({name: state[name].detach().cpu().contiguous() for name in names}, folder / WEIGHTS)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        if self._sharded:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-            return
-        load_trainable(self.accelerator.unwrap_model(model or self.model), Path(resume_from_checkpoint))
-
-    def _load_best_model(self) -> None:
-        self._load_from_checkpoint(str(self.state.best_model_checkpoint))
-
-
-def load_trainable(model: nn.Module, folder: Path) -> None:
-    """Put a checkpoint's tensors into a model.
-
-    Raises:
-        CheckpointError: they are not exactly the model's trained tensors.
-    """
-    saved = load_file(folder / WEIGHTS)
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    if wrong := saved.keys() ^ trained.keys():
-        raise CheckpointError(
-            f"{folder} was written by a run that trains other tensors: {', '.join(sorted(wrong)[:5])}. "
-            "Resume with the options that it was started with."
-        )
-    with torch.no_grad():
-        for name, parameter in trained.items():
-            parameter.copy_(saved[name])
-
-
-def last_checkpoint(output_dir: Path) -> Path | None:
-    """The newest whole checkpoint of a run; one that was cut off while it was written is passed over."""
-    folders = [folder for folder in output_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if (folder / COMPLETE).exists()]
-    return max(folders, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
