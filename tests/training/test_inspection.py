@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from egoinstructor import tally
 from egoinstructor.errors import InputError
 from egoinstructor.training import inspection
 from egoinstructor.training.inspection import inspect_metadata
@@ -152,7 +153,7 @@ def test_only_segments_in_a_missing_piece_are_errors(inspect, media, videos):
 def test_many_faults_keep_their_count_and_few_examples(inspect):
     data = {f"E{n}": segment("a", 9, 10) for n in range(50)}
     found = inspect(data, {key: [] for key in data}).errors["impossible times"]
-    assert (found.count, len(found.examples)) == (50, inspection.EXAMPLES)
+    assert (found.count, len(found.examples)) == (50, tally.EXAMPLES)
 
 
 def test_the_report_prints_and_is_json(inspect):

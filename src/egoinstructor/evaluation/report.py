@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from egoinstructor.errors import InputError
 from egoinstructor.evaluation.retrieval import RetrievalScores
+from egoinstructor.journal import whole_file
 
 RESULTS = "results.json"
 
@@ -53,11 +53,6 @@ class RetrievalReport:
             InputError: it can't be written.
         """
         path = Path(folder) / RESULTS
-        partial = path.with_name(f".{RESULTS}.{os.getpid()}.partial")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as partial:
             partial.write_text(json.dumps(self.as_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            partial.replace(path)
-        except OSError as error:
-            raise InputError(f"{path} can't be written: {error}. Free some space, or name another folder.") from error
         return path

@@ -19,23 +19,8 @@ from egoinstructor.library.places import entry_path
 from egoinstructor.library.records import ClipEntry
 from egoinstructor.library.schema import ENTRY_COLUMNS, NARRATION_VECTOR, VIDEO_VECTOR, to_entries
 from egoinstructor.library.store import Store
+from egoinstructor.tally import Tally
 from egoinstructor.video.identity import content_digest
-
-EXAMPLES = 20
-
-
-@dataclass(slots=True)
-class Finding:
-    """One kind of problem: how often, and the first cases."""
-
-    count: int = 0
-    examples: list[str] = field(default_factory=list)
-
-    def add(self, example: str) -> None:
-        """Count a case, and keep it while there are few."""
-        self.count += 1
-        if len(self.examples) < EXAMPLES:
-            self.examples.append(example)
 
 
 @dataclass(slots=True)
@@ -56,7 +41,7 @@ class VerifyReport:
     videos: int = 0
     latents: int = 0
     files: int = 0
-    findings: dict[str, Finding] = field(default_factory=dict)
+    findings: dict[str, Tally] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -70,7 +55,7 @@ class VerifyReport:
 
     def add(self, kind: str, case: str) -> None:
         """Count a problem."""
-        self.findings.setdefault(kind, Finding()).add(case)
+        self.findings.setdefault(kind, Tally()).add(case)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from egoinstructor.errors import InputError
+from egoinstructor.journal import whole_file
 from egoinstructor.retriever.mining import TOP_K, Actions, match
 from egoinstructor.retriever.narration import Action
 from egoinstructor.retriever.pairs import PairRecord, read_pairs, write_pairs
@@ -219,13 +220,5 @@ def _rules(
 
 
 def _write_json(path: Path, content: Any) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as partial:
         partial.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise InputError(f"{path} can't be written: {error}. Free some space, or choose another folder.") from error
-    finally:
-        if partial.exists():
-            partial.unlink()

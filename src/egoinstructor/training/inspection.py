@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +17,12 @@ from rich.table import Table
 
 from egoinstructor.errors import InputError
 from egoinstructor.records import Clip
+from egoinstructor.tally import Tally
 from egoinstructor.training.metadata import Entry, Metadata, clean_narration, read_splits
 from egoinstructor.video.chunked import open_pieces
 from egoinstructor.video.decode import probe
 from egoinstructor.video.folder import Progress, VideoFolder
 from egoinstructor.video.sampling import clip_span
-
-EXAMPLES = 20
-
-
-@dataclass(slots=True)
-class Finding:
-    """One kind of problem: how often, and the first cases."""
-
-    count: int = 0
-    examples: list[str] = field(default_factory=list)
-
-    def add(self, example: str) -> None:
-        """Count a case, and keep it while there are few."""
-        self.count += 1
-        if len(self.examples) < EXAMPLES:
-            self.examples.append(example)
 
 
 @dataclass(slots=True)
@@ -74,8 +59,8 @@ class InspectReport:
     """
 
     splits: Mapping[str, Totals]
-    errors: Mapping[str, Finding]
-    warnings: Mapping[str, Finding]
+    errors: Mapping[str, Tally]
+    warnings: Mapping[str, Tally]
 
     @property
     def ok(self) -> bool:
@@ -151,8 +136,8 @@ class _Inspector:
     """Judges segments, each once however many samples list it, and keeps what it found."""
 
     def __init__(self, ego: VideoFolder, exo: VideoFolder, use_chat: bool, clean: bool) -> None:
-        self.errors: dict[str, Finding] = {}
-        self.warnings: dict[str, Finding] = {}
+        self.errors: dict[str, Tally] = {}
+        self.warnings: dict[str, Tally] = {}
         self._ego, self._exo, self._use_chat, self._clean = ego, exo, use_chat, clean
         self._videos: dict[Path, _Video] = {}
         self._judged: dict[tuple[Path, str], bool] = {}  # by root and id: whether it is usable
@@ -250,10 +235,10 @@ class _Inspector:
         return None
 
     def _error(self, kind: str, case: str) -> None:
-        self.errors.setdefault(kind, Finding()).add(case)
+        self.errors.setdefault(kind, Tally()).add(case)
 
     def _warn(self, kind: str, case: str) -> None:
-        self.warnings.setdefault(kind, Finding()).add(case)
+        self.warnings.setdefault(kind, Tally()).add(case)
 
 
 def _look(path: Path) -> _Video:
