@@ -12,6 +12,8 @@ from rich.table import Table
 
 from egoinstructor.library.index import IndexFacts, read_facts
 from egoinstructor.library.latents import count_latents
+from egoinstructor.library.records import Filter
+from egoinstructor.library.sql import condition
 from egoinstructor.library.store import Store
 
 
@@ -75,12 +77,12 @@ def library_stats(store: Store, retriever: str) -> LibraryStats:
     """Read all clips' facts, without their vectors."""
     sources: Counter[str] = Counter()
     videos: set[str] = set()
-    seconds, narrated = 0.0, 0
-    for rows in store.batches("clips", ["source", "video_digest", "seconds", "narration"]):
+    seconds = 0.0
+    for rows in store.batches("clips", ["source", "video_digest", "seconds"]):
         sources.update(rows["source"].to_pylist())
         videos.update(rows["video_digest"].to_pylist())
         seconds += sum(rows["seconds"].to_pylist())
-        narrated += sum(map(bool, rows["narration"].to_pylist()))
+    narrated = store.count("clips", condition(Filter(narrated=True)))
     clips = sum(sources.values())
     folder = store.folder
     return LibraryStats(
