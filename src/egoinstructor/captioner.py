@@ -250,11 +250,8 @@ class Captioner:
         """
         key, roots = self.encoder.latents_key(num_frames, sampling), library.sources()
         clips = [clip for clip, _ in queries]
-        if library.retriever is None:
-            raise InputError(
-                f"library {library.uri} was opened without a retriever; open it with the one that made it."
-            )
-        embedded = library.retriever.encode_video(clips, view="ego") if shots > 0 else None
+        retriever = library.need_retriever()
+        embedded = retriever.encode_video(clips, view="ego") if shots > 0 else None
         broken: dict[str, str] = {}
         while True:  # until no clip that was chosen turns out to be unreadable
             selections = find_references(

@@ -63,7 +63,8 @@ def run(arguments: argparse.Namespace) -> None:
     captioner = open_captioner(arguments)
     found: dict[str, Any] = {}
     if arguments.library:
-        found = {"library": open_library(arguments, captioner), "retrieval": retrieval(arguments)}
+        library = open_library(arguments, captioner)
+        found = {"library": library, "retrieval": retrieval(arguments, library)}
     console = Console()
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("captioning", total=len(queries))

@@ -19,6 +19,7 @@ from egoinstructor.cli.options import (
     torch_dtype,
 )
 from egoinstructor.cli.progress import with_progress
+from egoinstructor.cli.retrieval import check_sources, open_library
 from egoinstructor.errors import InputError
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def run_ingest(arguments: argparse.Namespace) -> None:
         window=arguments.window,
         allow_outside=arguments.allow_outside,
     )
-    library = _open_library(arguments)
+    library = open_library(arguments)
     latents = open_captioner(arguments) if arguments.latents else None
     if latents is not None:
         latents.encoder.threads = arguments.workers
@@ -191,9 +192,8 @@ def run_search(arguments: argparse.Namespace) -> None:
         raise InputError("--start and --end belong to an ego clip; name one, or leave them out.")
     clip = Clip(arguments.video, arguments.start, arguments.end) if arguments.video else None
     where = Filter(tuple(arguments.source), arguments.min_seconds, arguments.max_seconds, arguments.contains)
-    library = _open_library(arguments)
-    if strange := sorted(set(arguments.source) - library.sources().keys()):
-        raise InputError(f"source {strange[0]!r}: the library has {', '.join(library.sources()) or 'none'}.")
+    library = open_library(arguments)
+    check_sources(library, arguments.source)
     hits = library.search(
         clip, text=arguments.text, k=arguments.k, narration_weight=arguments.narration_weight, where=where
     )
@@ -218,11 +218,10 @@ def _hits(hits: list[Hit], library: ExoLibrary) -> Table:
 
 def run_sources(arguments: argparse.Namespace) -> None:
     """Name the roots, or change one."""
-    library = _open_library(arguments, with_retriever=False)
+    library = _open_bare(arguments)
     if arguments.root:
         name, folder = arguments.root
-        if name not in library.sources():
-            raise InputError(f"source {name!r}: the library has {', '.join(library.sources()) or 'none'}.")
+        check_sources(library, [name])
         if not Path(folder).is_dir():
             raise InputError(f"{folder} is not a folder. Give the folder that the videos lie in now.")
         library.add_source(name, folder)
@@ -238,12 +237,12 @@ def run_sources(arguments: argparse.Namespace) -> None:
 
 def run_stats(arguments: argparse.Namespace) -> None:
     """Tell."""
-    _show(_open_library(arguments, with_retriever=False).stats(), arguments)
+    _show(_open_bare(arguments).stats(), arguments)
 
 
 def run_verify(arguments: argparse.Namespace) -> None:
     """Check."""
-    report = _open_library(arguments, with_retriever=False).verify(files=arguments.files)
+    report = _open_bare(arguments).verify(files=arguments.files)
     _show(report, arguments)
     if not report.ok:
         raise InputError("there are problems; the report names them.")
@@ -251,7 +250,7 @@ def run_verify(arguments: argparse.Namespace) -> None:
 
 def run_delete(arguments: argparse.Namespace) -> None:
     """Remove."""
-    library = _open_library(arguments, with_retriever=False)
+    library = _open_bare(arguments)
     gone = library.delete(ids=arguments.id, source=arguments.source, video=arguments.video)
     if not gone:
         raise InputError(f"library {library.uri} has no such clips; 'egoinstructor library export' lists what it has.")
@@ -260,7 +259,7 @@ def run_delete(arguments: argparse.Namespace) -> None:
 
 def run_export(arguments: argparse.Namespace) -> None:
     """Write."""
-    library = _open_library(arguments, with_retriever=False)
+    library = _open_bare(arguments)
     library.export(arguments.out)
     Console().print(f"{len(library):,} clips in {arguments.out}", markup=False, highlight=False)
 
@@ -281,17 +280,11 @@ def _refuse_idle(**options: str | bool | None) -> None:
         )
 
 
-def _open_library(arguments: argparse.Namespace, *, with_retriever: bool = True) -> ExoLibrary:
-    """Open a library, and if asked the retriever that made it: at the place that was given, or that it remembers."""
+def _open_bare(arguments: argparse.Namespace) -> ExoLibrary:
+    """A library without its retriever, for what embeds nothing."""
     from egoinstructor.library.library import ExoLibrary
 
-    library = ExoLibrary.open(arguments.library)
-    if not with_retriever:
-        return library
-    name = arguments.retriever or library.retriever_name
-    if not name:
-        raise InputError(f"library {library.uri} doesn't say where its retriever lies; name it with --retriever.")
-    return ExoLibrary.open(arguments.library, _open_retriever(name, arguments, **library.retriever_options))
+    return ExoLibrary.open(arguments.library)
 
 
 def _open_retriever(name: str, arguments: argparse.Namespace, **options: Any) -> Retriever:

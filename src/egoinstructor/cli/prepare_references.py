@@ -55,7 +55,7 @@ def find(arguments: argparse.Namespace) -> Any:
             datapath_ego=arguments.ego and Path(arguments.ego),
             datapath_exo=arguments.exo and Path(arguments.exo),
             count=arguments.count,
-            retrieval=retrieval(arguments),
+            retrieval=retrieval(arguments, library),
             progress=progress,
         ),
         "finding references",

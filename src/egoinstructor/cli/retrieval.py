@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from egoinstructor.cli.options import positive, quiet_transformers
@@ -38,7 +39,7 @@ def open_library(arguments: argparse.Namespace, captioner: Captioner | None = No
     """The library with the retriever that made it, which shares the captioner's vision passes where it can.
 
     Raises:
-        InputError: a library that doesn't say where its retriever is, or a source that it doesn't have.
+        InputError: a library that doesn't say where its retriever is.
     """
     from egoinstructor.library.library import ExoLibrary
     from egoinstructor.retriever.opening import open_retriever
@@ -48,21 +49,30 @@ def open_library(arguments: argparse.Namespace, captioner: Captioner | None = No
     name = arguments.retriever or library.retriever_name
     if not name:
         raise InputError(f"library {library.uri} doesn't say where its retriever lies; name it with --retriever.")
-    sources = library.sources()
-    if strange := sorted(set(arguments.source or ()) - sources.keys()):
-        raise InputError(f"source {strange[0]!r}: the library has {', '.join(sources) or 'none'}.")
     retriever = open_retriever(name, device=arguments.device, **library.retriever_options)
     if captioner is not None:
         retriever.look_through(captioner.encoder)
     return ExoLibrary.open(arguments.library, retriever)
 
 
-def retrieval(arguments: argparse.Namespace) -> Retrieval:
-    """How to look for references, as the options say.
+def check_sources(library: ExoLibrary, names: Sequence[str]) -> None:
+    """Refuse a collection that a library doesn't have.
 
     Raises:
-        InputError: a value out of its range.
+        InputError: naming it, and those that there are.
     """
+    sources = library.sources()
+    if strange := sorted(set(names) - sources.keys()):
+        raise InputError(f"source {strange[0]!r}: the library has {', '.join(sources) or 'none'}.")
+
+
+def retrieval(arguments: argparse.Namespace, library: ExoLibrary) -> Retrieval:
+    """How to look for references in a library, as the options say.
+
+    Raises:
+        InputError: a value out of its range, or a collection that isn't there.
+    """
+    check_sources(library, arguments.source or ())
     from egoinstructor.library.records import Filter
     from egoinstructor.library.references import Retrieval
     from egoinstructor.library.selection import SelectionRules

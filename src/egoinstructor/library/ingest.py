@@ -95,13 +95,12 @@ def ingest(
     Raises:
         InputError: a library without its retriever, one that can't be written, a source whose name another folder has.
     """
-    if library.retriever is None:
-        raise InputError(f"library {library.uri} was opened without a retriever; open it with the one that made it.")
+    retriever = library.need_retriever()
     if batch < 1 or workers < 1:
         raise InputError(f"batch={batch}, workers={workers}: give 1 or more.")
-    for encoder in library.retriever.frame_encoders:
+    for encoder in retriever.frame_encoders:
         encoder.threads = workers
-    run = _Run(library, library.retriever, source, latents, batch, replace)
+    run = _Run(library, retriever, source, latents, batch, replace)
     total, done = len(source), 0
     for item in ahead(run.look_at, source, threads=workers):
         if isinstance(item, Finding):

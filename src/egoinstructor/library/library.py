@@ -307,15 +307,23 @@ class ExoLibrary:
             check_unit("query", query[None], (1, self.identity.dimension))
             vectors.append(query.detach().float().cpu())
         elif query is not None:
-            vectors.append(self._need_retriever().encode_video([query], view="ego")[0])
+            vectors.append(self.need_retriever().encode_video([query], view="ego")[0])
         if text is not None:
-            vectors.append(self._need_retriever().encode_text([text])[0])
+            vectors.append(self.need_retriever().encode_text([text])[0])
         queries = [Query(vector, narration_weight) for vector in vectors]
         return self._searcher.search(queries, text, k, where or Filter(), exact)
 
-    def _need_retriever(self) -> Retriever:
+    def need_retriever(self) -> Retriever:
+        """The retriever that the library was opened with.
+
+        Raises:
+            InputError: it was opened without.
+        """
         if self.retriever is None:
-            raise InputError(f"library {self.uri} was opened without its retriever; open it with the one that made it.")
+            raise InputError(
+                f"library {self.uri} was opened without its retriever, and without a retriever nothing can be embedded; "
+                "open it with the one that made it."
+            )
         return self.retriever
 
     def vectors(self, ids: Sequence[str]) -> Tensor:

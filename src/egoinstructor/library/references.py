@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -71,20 +72,20 @@ def find_references(
     """
     if k < 0:
         raise InputError(f"{k} references were asked for; ask for 0 or more.")
-    if library.retriever is None:
-        raise InputError(f"library {library.uri} was opened without a retriever; open it with the one that made it.")
+    retriever = library.need_retriever()
     if not clips or k == 0:
         return [Selection()] * len(clips)
     if queries is None:
-        queries = library.retriever.encode_video(clips, view="ego")
+        queries = retriever.encode_video(clips, view="ego")
     roots = library.sources()
 
+    @cache  # each round asks anew
     def unreadable(entry: ClipEntry) -> str | None:
         if broken and entry.id in broken:
             return broken[entry.id]
-        if latents_key is not None and library.latents([entry.id], latents_key):
-            return None
-        return _gone(library, entry, entry_path(entry, roots))
+        reason = _gone(library, entry, entry_path(entry, roots))
+        kept = reason is not None and latents_key is not None and library.latents([entry.id], latents_key)
+        return None if kept else reason
 
     return [
         _select(library, query, k, retrieval or Retrieval(), _own(clip.video, roots), unreadable)

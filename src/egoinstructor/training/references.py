@@ -104,8 +104,7 @@ def prepare_references(
         InputError: a library without a retriever, a reference outside `datapath_exo`, a folder that holds the work of
             another library or of other settings.
     """
-    if not library.retriever:
-        raise InputError(f"library {library.uri} was opened without a retriever; open it with the one that made it.")
+    library.need_retriever()
     exo_root = _exo_root(library, datapath_exo)
     retrieval = retrieval or Retrieval()
     samples = metadata.samples(datapath_ego, exo_root, max_references=0)
