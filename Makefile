@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slow test-all lint format clean
+.PHONY: help demo setup test test-slow test-all lint format clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -15,7 +15,16 @@ help:  ## list the commands
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $(VENV)/.demo $@
+
+# What the demo needs and no more, unless the environment above is there.
+$(VENV)/.demo: pyproject.toml constraints.txt
+	@test -e $(VENV)/.ready || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo]'
 	@touch $@
+
+demo: $(VENV)/.demo  ## captions with and without retrieval, on clips that come with it; then open the page
+	HF_HUB_OFFLINE=1 $(BIN)/egoinstructor demo
 
 setup: $(VENV)/.ready  ## a fresh .venv with everything that the tests and checks need
 

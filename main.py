@@ -37,12 +37,14 @@ def start(arguments: argparse.Namespace) -> None:
         logger.warning("%s", warning)
 
     from egoinstructor.training.arguments import parse
-    from egoinstructor.training.run import evaluate, train
+    from egoinstructor.training.run import train
 
     parsed = parse(None, order.options)
     console = Console(quiet=not first)
     if order.testonly:
-        results = evaluate(parsed, predictions=order.predictions)
+        from egoinstructor.cli.testonly import evaluate
+
+        results = evaluate(parsed, predictions=order.predictions, zero_shot_guide=order.zero_shot_guide)
         console.print(json.dumps(results, ensure_ascii=False), markup=False, highlight=False, soft_wrap=True)
     else:
         console.print(f"the model is in {train(parsed)}", markup=False, highlight=False, soft_wrap=True)

@@ -119,6 +119,39 @@ def model_folder(golden_a: Golden, tmp_path_factory: pytest.TempPathFactory) -> 
     return folder
 
 
+RESNET = {
+    "model_type": "resnet", "embedding_size": 4, "hidden_sizes": [6, 10], "depths": [1, 2], "layer_type": "basic",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def resnet_captioner(
+    toy: tuple[EgoInstructorForConditionalGeneration, EgoInstructorProcessor], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The toy captioner with random weights and a small ResNet, whose statistics matter, for its frames."""
+    import torch
+
+    from egoinstructor.model import EgoInstructorConfig, EgoInstructorForConditionalGeneration
+
+    original, processor = toy
+    torch.manual_seed(5)
+    model = EgoInstructorForConditionalGeneration(
+        EgoInstructorConfig(**{**original.config.to_dict(), "vision_config": RESNET})
+    )
+    for name, statistic in model.vision_encoder.named_buffers():
+        if name.endswith("running_mean"):
+            statistic.uniform_(-0.2, 0.2)
+        elif name.endswith("running_var"):
+            statistic.uniform_(0.1, 2)
+    for name, parameter in model.named_parameters():
+        if name.endswith("gate"):
+            torch.nn.init.constant_(parameter, 0.5)
+    folder = tmp_path_factory.mktemp("models") / "resnet-captioner"
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
 def toy_retriever() -> Retriever:
     """Embeds a clip by its mean colours on a coarse grid, and a text by its words: the same everywhere, without weights."""

@@ -187,6 +187,15 @@ def test_what_can_not_be_opened(short_videos, tmp_path, model_folder):
         Captioner.from_pretrained(model_folder, device="cuda:77")
 
 
+@pytest.mark.parametrize("name", ["instruction", "guide"])
+def test_a_value_for_each_query(name, captioner, short_videos):
+    queries = [(Clip(short_videos["ego"]), ())] * 2
+    for given in ([], ["Say it"], ["Say it"] * 3):
+        with pytest.raises(InputError, match=f"{len(given)} values of {name} for 2 queries"):
+            captioner.caption_batch(queries, **{name: given})
+    assert len(captioner.caption_batch(queries, **{name: ["Say it"] * 2}, max_new_tokens=2)) == 2
+
+
 def test_a_reference_that_can_not_be_read_is_named(captioner, short_videos, tmp_path):
     missing = tmp_path / "gone.mp4"
     with pytest.raises(VideoError, match="gone.mp4"):

@@ -20,8 +20,8 @@ from egoinstructor.checkpoints.loading import load
 from egoinstructor.clip_encoder import ClipEncoder
 from egoinstructor.errors import InputError, VideoError
 from egoinstructor.library.places import entry_path
-from egoinstructor.library.records import Hit
-from egoinstructor.library.references import Retrieval, find_references
+from egoinstructor.library.records import ClipEntry, Hit
+from egoinstructor.library.references import Retrieval, find_references, gone
 from egoinstructor.model.device import place
 from egoinstructor.model.modeling import EgoInstructorForConditionalGeneration
 from egoinstructor.model.processing import EgoInstructorProcessor
@@ -40,6 +40,9 @@ logger = logging.getLogger(__name__)
 
 Query = tuple[Clip, Sequence[Reference]]
 """An ego clip and its references, most relevant first."""
+
+Found = tuple[tuple[Reference, ...], tuple[Dropped, ...]]
+"""References out of a library, most relevant first; and the hits that were passed over."""
 
 SHOTS = 4
 """References looked for in a library unless another number is asked for: what the published model was trained with."""
@@ -160,7 +163,9 @@ class Captioner:
         library: ExoLibrary | None = None,
         retrieval: Retrieval | None = None,
         num_frames: int | None = None,
-        instruction: str | None = None,
+        instruction: str | Sequence[str] | None = None,
+        guide: Sequence[str | None] | None = None,
+        blind: bool = False,
         preset: PromptPreset = TRAINING,
         legacy_video_order: bool = False,
         **generation: Any,
@@ -174,7 +179,10 @@ class Captioner:
             library: where the references are found, opened with its retriever; the queries then bring none.
             retrieval: how they are looked for; None for the defaults.
             num_frames: frames a clip; None for the model's own.
-            instruction: asked of every clip; None for the preset's.
+            instruction: asked of every clip, or one for each query; None for the preset's.
+            guide: for each query, another sample's caption to put first as text alone, or None: the form of an answer for
+                a query without references.
+            blind: show the model no clip at all, of queries and references alike; its prompt stays the same.
             preset: which of the original's ways to ask.
             legacy_video_order: hand the ego clip to the model *first* while the prompt has it last, as the published
                 script did; only to reproduce its outputs.
@@ -184,7 +192,8 @@ class Captioner:
             One caption a query, in order.
 
         Raises:
-            InputError: fewer references than shots, references beside a library, a prompt that does not fit.
+            InputError: fewer references than shots, references beside a library, a prompt that does not fit, more or fewer
+                instructions or guides than queries.
             VideoError: a clip that can't be read.
         """
         if not queries:
@@ -194,32 +203,30 @@ class Captioner:
         if library is not None:
             if any(references for _, references in queries):
                 raise InputError("both references and a library were given; give one of them.")
-            shots = SHOTS if shots is None else shots
-            if shots < 0:
-                raise InputError(f"{shots} shots; ask for 0 (the clip alone) or more.")
-            queries, passed_over = self._retrieve(queries, shots, library, retrieval, frames, preset.sampling)
+            clips = [clip for clip, _ in queries]
+            found = self.find(clips, library, shots, retrieval, num_frames=frames, sampling=preset.sampling)
+            queries = [(clip, references) for clip, (references, _) in zip(clips, found, strict=True)]
+            passed_over = [others for _, others in found]
             shots = None  # a library may have fewer
         chosen = [_choose(clip, references, shots) for clip, references in queries]
         reserve = generation.get("max_new_tokens") or self.model.generation_config.max_new_tokens
+        asked = [instruction] * len(queries) if instruction is None or isinstance(instruction, str) else instruction
+        guides = [None] * len(queries) if guide is None else guide
+        for name, given in (("instruction", asked), ("guide", guides)):
+            if len(given) != len(queries):
+                raise InputError(
+                    f"{len(given)} values of {name} for {len(queries)} queries; give one for each, or none."
+                )
         written = [
             self.processor.prompt(
-                [r.narration for r in references], instruction=instruction, preset=preset, reserve=reserve
+                [r.narration for r in references], instruction=question, guide=form, preset=preset, reserve=reserve
             )
-            for references in chosen
+            for references, question, form in zip(chosen, asked, guides, strict=True)
         ]
         read = [tuple(references[i] for i in text.kept) for references, text in zip(chosen, written, strict=True)]
 
-        given = {r.clip: r.latents for references in read for r in references if r.latents is not None}
-        wanted = [query for query, _ in queries] + [r.clip for references in read for r in references]
-        missing = [clip for clip in wanted if clip not in given]
-        latents = given | self.encode(missing, num_frames=frames, sampling=preset.sampling)
-
-        clips = []
-        for (query, _), references in zip(queries, read, strict=True):
-            order = [r.clip for r in references]
-            order = [query, *order] if legacy_video_order else [*order, query]
-            clips.append([latents[clip].to(self.model.device) for clip in order])
-        batch = self.processor(written, latents=clips).to(self.model.device)
+        latents = None if blind else self._latents(queries, read, frames, preset.sampling, legacy_video_order)
+        batch = self.processor(written, latents=latents).to(self.model.device)
         sequences = self.model.generate(**batch, **generation)
         return [
             Caption(
@@ -234,22 +241,55 @@ class Captioner:
             )
         ]
 
-    def _retrieve(
+    def _latents(
         self,
         queries: Sequence[Query],
-        shots: int,
-        library: ExoLibrary,
-        retrieval: Retrieval | None,
+        read: Sequence[Sequence[Reference]],
         num_frames: int,
         sampling: Sampling,
-    ) -> tuple[list[Query], list[tuple[Dropped, ...]]]:
-        """The references of each query out of a library, their latents with them; and the hits that were passed over.
+        query_first: bool,
+    ) -> list[list[Tensor]]:
+        """For each query the latents `(L, V)` of its clips, in the prompt's order; what references bring is not encoded."""
+        given = {r.clip: r.latents for references in read for r in references if r.latents is not None}
+        wanted = [query for query, _ in queries] + [r.clip for references in read for r in references]
+        missing = [clip for clip in wanted if clip not in given]
+        latents = given | self.encode(missing, num_frames=num_frames, sampling=sampling)
+        clips = []
+        for (query, _), references in zip(queries, read, strict=True):
+            order = [r.clip for r in references]
+            order = [query, *order] if query_first else [*order, query]
+            clips.append([latents[clip].to(self.model.device) for clip in order])
+        return clips
 
-        Latents that the library lacks are encoded now and kept there. Fresh ones are rounded as kept ones are, so that
-        a clip's first caption is that of every later time.
+    @torch.inference_mode()
+    def find(
+        self,
+        clips: Sequence[Clip],
+        library: ExoLibrary,
+        shots: int | None = None,
+        retrieval: Retrieval | None = None,
+        *,
+        num_frames: int | None = None,
+        sampling: Sampling = TRAINING.sampling,
+    ) -> list[Found]:
+        """The references of each ego clip out of a library, their latents with them; and the hits that were passed over.
+
+        Args:
+            clips: egocentric.
+            library: opened with its retriever.
+            shots: references for each; None for 4. A library may have fewer.
+            retrieval: how they are looked for; None for the defaults.
+            num_frames: frames a clip; None for the model's own.
+            sampling: the policy that chooses them.
+
+        Raises:
+            InputError: a library without its retriever, or a negative number of shots.
+            VideoError: an ego clip that can't be read.
         """
+        shots = SHOTS if shots is None else shots
+        if shots < 0:
+            raise InputError(f"{shots} shots; ask for 0 (the clip alone) or more.")
         key, roots = self.encoder.latents_key(num_frames, sampling), library.sources()
-        clips = [clip for clip, _ in queries]
         retriever = library.need_retriever()
         embedded = retriever.encode_video(clips, view="ego") if shots > 0 else None
         broken: dict[str, str] = {}
@@ -257,37 +297,68 @@ class Captioner:
             selections = find_references(
                 library, clips, shots, retrieval, latents_key=key, broken=broken, queries=embedded
             )
-            entries = {hit.entry.id: hit.entry for selection in selections for hit in selection.chosen}
-            latents = library.latents(list(entries), key)
-            missing = {
-                id: Clip(entry_path(entry, roots), entry.start, entry.end)
-                for id, entry in entries.items()
-                if id not in latents
-            }
-            fresh, failures = self._encode_readable(missing, num_frames, sampling)
-            if fresh:
-                _keep(library, fresh, key)
+            entries = [hit.entry for selection in selections for hit in selection.chosen]
+            latents, failures = self.read_entries(library, entries, num_frames=num_frames, sampling=sampling)
             if not failures:
                 break
             broken |= failures
-        latents |= fresh
 
         def reference(hit: Hit) -> Reference:
-            entry, kept = hit.entry, latents[hit.entry.id].to(self.model.dtype)  # (L, V)
-            return Reference(entry_path(entry, roots), entry.text, entry.start, entry.end, hit.score, kept)
+            entry = hit.entry
+            return Reference(entry_path(entry, roots), entry.text, entry.start, entry.end, hit.score, latents[entry.id])
 
         def dropped(hit: Hit, reason: str) -> Dropped:
             entry = hit.entry
             return Dropped(Clip(entry_path(entry, roots), entry.start, entry.end), entry.text, reason, hit.score)
 
-        found: list[Query] = [
-            (clip, tuple(reference(hit) for hit in selection.chosen))
-            for (clip, _), selection in zip(queries, selections, strict=True)
+        return [
+            (
+                tuple(reference(hit) for hit in selection.chosen),
+                tuple(dropped(hit, why) for hit, why in selection.passed_over),
+            )
+            for selection in selections
         ]
-        return found, [tuple(dropped(hit, why) for hit, why in selection.passed_over) for selection in selections]
+
+    def read_entries(
+        self,
+        library: ExoLibrary,
+        entries: Sequence[ClipEntry],
+        *,
+        num_frames: int | None = None,
+        sampling: Sampling = TRAINING.sampling,
+    ) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """Latents of a library's clips, by id: those that it keeps, and the others encoded now and kept there.
+
+        Fresh ones are rounded as kept ones are, so that a clip's first caption is that of every later time.
+
+        Args:
+            library: that has the clips.
+            entries: the clips; duplicates are fine.
+            num_frames: frames a clip; None for the model's own.
+            sampling: the policy that chooses them.
+
+        Returns:
+            Id → latents `(L, V)` in the model's number format; and of clips that can't be read, id → the reason.
+        """
+        key, roots = self.encoder.latents_key(num_frames, sampling), library.sources()
+        wanted = {entry.id: entry for entry in entries}
+        latents = library.latents(list(wanted), key)
+        clips: dict[str, Clip] = {}
+        failures: dict[str, str] = {}
+        for id, entry in wanted.items():
+            if id not in latents:
+                path = entry_path(entry, roots)
+                if (reason := gone(library, entry, path)) is not None:
+                    failures[id] = reason
+                else:
+                    clips[id] = Clip(path, entry.start, entry.end)
+        fresh, broken = self._encode_readable(clips, num_frames, sampling)
+        if fresh:
+            _keep(library, fresh, key)
+        return {id: one.to(self.model.dtype) for id, one in (latents | fresh).items()}, failures | broken
 
     def _encode_readable(
-        self, clips: Mapping[str, Clip], num_frames: int, sampling: Sampling
+        self, clips: Mapping[str, Clip], num_frames: int | None, sampling: Sampling
     ) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Latents in bf16 of the clips that can be read, and why the others can't, by id."""
         try:

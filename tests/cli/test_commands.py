@@ -90,7 +90,7 @@ def test_convert_export_and_info(run, golden_a, tmp_path):
     assert "187 tensors: 72 base, 115 captioner, 0 new" in out
     assert run("export", "--model", made, "--out", tmp_path / "original")[0] == 0
     assert (tmp_path / "original/base/config.json").is_file()
-    code, out, _ = run("info", "--json", "--model", made)
+    code, out, _ = run("info", "--json", made)
     facts = json.loads(out)
     assert facts["model"]["parameters"] == "1,233,800"
     assert "cpu" in facts["devices"]
@@ -244,12 +244,6 @@ def test_int8(run, short_videos, model_folder):
     assert json.loads(out)["caption"]
 
 
-def test_no_model(run, short_videos):
-    code, _, err = run("caption", short_videos["ego"])
-    assert code == USAGE_ERROR
-    assert "no model was named" in err
-
-
 @pytest.mark.parametrize("content", ["{", "[]", "[1]", '{"ego_video": 1}', '[{"ego_video": "x.mp4"}]'])
 def test_bad_inference_files(run, tmp_path, model_folder, content):
     path = tmp_path / "testdata.json"
@@ -306,5 +300,5 @@ def test_interrupted(testdata, model_folder):
 def test_help_lists_the_commands(run):
     code, out, _ = run("--help")
     assert code == 0
-    for command in ("caption", "convert", "export", "info"):
+    for command in ("demo", "caption", "convert", "export", "info"):
         assert command in out

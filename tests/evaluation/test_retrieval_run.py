@@ -231,7 +231,7 @@ def run(capsys, monkeypatch):
     def run(*words):
         parser = argparse.ArgumentParser()
         add(parser.add_subparsers())
-        arguments = parser.parse_args(["evaluate", *map(str, words)])
+        arguments = parser.parse_args(["evaluate", "--task", "retrieval", *map(str, words)])
         arguments.run(arguments)
         return capsys.readouterr().out
 
@@ -273,6 +273,29 @@ def test_features_of_another_backbone_are_refused(cross_view):
 def test_features_need_a_retriever_that_takes_them(toy_retriever, cross_view):
     with pytest.raises(InputError, match="looks at videos itself"):
         FeatureSource(cross_view / "ego", toy_retriever, "ego")
+
+
+def test_the_command_on_a_benchmark(run, cross_view, tmp_path):
+    rows = {
+        str(i): {"ego_vid": f"ego{i}.mp4", "ego_start_second": 1, "ego_end_second": 4,
+                 "exo_vid": f"exo{i}.mp4", "exo_start_second": 2, "exo_end_second": 6}
+        for i in range(3)
+    }  # fmt: skip
+    (tmp_path / "charades.json").write_text(json.dumps(rows))
+    words = [
+        "--benchmark", "charades-ego", tmp_path / "charades.json", "--retriever", cross_view / "retriever",
+        "--device", "cpu", "--ego-features", cross_view / "ego", "--exo-features", cross_view / "exo",
+    ]  # fmt: skip
+    found = json.loads(run(*words, "--json"))
+    assert found["counts"]["pairs"] == 3
+    assert found["scores"].keys() == {"ego → exo", "exo → ego"}
+    np.save(tmp_path / "r.npy", np.eye(3))
+    with pytest.raises(InputError, match="charades-ego has no use for a relevancy"):
+        run(*words, "--relevancy", tmp_path / "r.npy")
+    with pytest.raises(InputError, match="choose one of ek100-mir"):
+        run("--benchmark", "egomcq", "x", "--retriever", cross_view / "retriever", "--device", "cpu")
+    with pytest.raises(InputError, match="has clips of its own"):
+        run(*words, "--questions", cross_view / "mcq.json")
 
 
 def test_the_command_on_matrices(run, tmp_path):

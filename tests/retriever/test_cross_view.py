@@ -115,7 +115,7 @@ def test_positions_tell_frames_apart(model):
     features = torch.randn(1, 4, 16)
     turned = model.embed_video(features.flip(1), "exo")
     assert not torch.allclose(turned, model.embed_video(features, "exo"), atol=1e-3)
-    assert sinusoidal_positions(3, 4, like=torch.zeros(())).tolist()[0] == [0, 1, 0, 1]
+    assert sinusoidal_positions(torch.arange(3), 4, like=torch.zeros(())).tolist()[0] == [0, 1, 0, 1]
 
 
 # ---------------------------------------------------------------------- a batch of both views

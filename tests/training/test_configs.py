@@ -21,6 +21,7 @@ from transformers import CLIPVisionModel
 
 from egoinstructor.retriever.cross_view import CrossViewConfig
 from egoinstructor.training.arguments import parse
+from egoinstructor.training.dataset import ShotsSchedule
 from egoinstructor.training.options import split_task
 from egoinstructor.training.original_command import translate
 from egoinstructor.training.retriever_arguments import RetrieverTrainingArguments, parse_retriever
@@ -30,13 +31,14 @@ CONFIGS = REPOSITORY / "configs"
 ACCELERATE = {file.stem.removeprefix("accelerate_config_"): file for file in CONFIGS.glob("accelerate_config_*.yaml")}
 RECIPES = {file.stem: file for file in CONFIGS.glob("captioner_*.yaml")}
 RETRIEVER = CONFIGS / "retriever.yaml"
+NANO = {task: CONFIGS / f"nano_{task}.yaml" for task in ("retriever", "captioner")}
 SCRIPTS = sorted((REPOSITORY / "scripts").glob("*.sh"))
 
 
 def test_nothing_is_missed():
     assert len(ACCELERATE) == 10
     assert len(RECIPES) == 2
-    assert {*ACCELERATE.values(), *RECIPES.values(), RETRIEVER} == set(CONFIGS.iterdir())
+    assert {*ACCELERATE.values(), *RECIPES.values(), RETRIEVER, *NANO.values()} == set(CONFIGS.iterdir())
     assert [file.name for file in SCRIPTS] == ["test_slurm.sh", "train_slurm.sh"]
 
 
@@ -139,6 +141,18 @@ def test_the_retrievers_recipe_says_what_the_defaults_are():
         if field.name in values.keys() - {"output_dir", "bf16", "dataloader_num_workers"}:
             assert getattr(training, field.name) == field.default, field.name
     assert (training.per_device_train_batch_size, training.num_train_epochs) == (128, 20)
+
+
+def test_nanos_captioner_learns_to_read():
+    """What a feature-level study found to be needed: a curriculum, loss on the query's answer, and no place that tells."""
+    more = ["--model", "m", "--train_data", "d", "--output_dir", "o", "--use_cpu", "True"]
+    model, data, training = parse(NANO["captioner"], more)
+    assert split_task(NANO["captioner"], [])[0] == "captioner"
+    assert (model.train_decoder, data.shots, data.shuffle_references) == (True, 4, True)
+    shots = ShotsSchedule.parse(data.shots_schedule, data.shots)
+    assert [shots.at(progress) for progress in (0, 0.2, 0.9)] == [1, 2, 4]
+    assert data.no_reference_share == 0.1
+    assert (training.loss_on, training.per_device_train_batch_size, training.bf16) == ("query", 32, True)
 
 
 # ---------------------------------------------------------------------- scripts

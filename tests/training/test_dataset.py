@@ -114,6 +114,35 @@ def test_schedule_and_samples_without_references(samples, toy):
     assert {len(some[Draw(e, i)].clips) for e in range(4) for i in range(4)} == {1, 3}
 
 
+def test_shuffled_references_are_the_first_ones_in_any_order(samples, toy):
+    """Clips move with their narrations, the query stays last, and each epoch has an order of its own."""
+    data, plain = dataset(samples(), toy, shuffle_references=True), dataset(samples(), toy)[Draw(0, 0)]
+    orders = set()
+    for epoch in range(8):
+        item = data[Draw(epoch, 0)]
+        places = [item.prompt.text.index(f"reference {i}") for i in (1, 2)]
+        assert "reference 3" not in item.prompt.text
+        swapped = places[0] > places[1]
+        orders.add(swapped)
+        expected = [plain.clips[i] for i in ((1, 0, 2) if swapped else (0, 1, 2))]
+        assert all(torch.equal(a, b) for a, b in zip(item.clips, expected, strict=True))
+        assert data[Draw(epoch, 0)].prompt == item.prompt
+    assert orders == {True, False}
+
+
+def test_the_least_relevant_is_left_out_before_the_order_is_drawn(samples, toy, monkeypatch):
+    whole = dataset(samples(), toy)[Draw(0, 0)].prompt
+    monkeypatch.setattr(toy[1], "max_length", len(whole.input_ids))
+    data = dataset(samples(), toy, schedule=ShotsSchedule.parse(None, 3), shuffle_references=True)
+    orders = set()
+    for epoch in range(8):
+        item = data[Draw(epoch, 0)]
+        text = item.prompt.text
+        assert (item.dropped, len(item.clips), "reference 3" in text) == (1, 3, False)
+        orders.add(text.index("reference 1") < text.index("reference 2"))
+    assert orders == {True, False}
+
+
 @pytest.fixture
 def broken(samples, tmp_path):
     """Samples whose first reference, or whose query, is no video."""

@@ -51,7 +51,7 @@ def test_the_table_has_every_flag_of_the_original():
     assert len(ORIGINAL) == len(set(ORIGINAL)) == 46
     names = [flag.name for flag in FLAGS]
     assert len(names) == len(set(names))
-    assert set(names) == {*ORIGINAL, "tokenizer"}
+    assert set(names) == {*ORIGINAL, "tokenizer", "zero_shot_guide"}
 
 
 # What the flags make of our options.
@@ -115,7 +115,7 @@ IGNORED = {
 
 
 def test_the_tests_have_every_flag():
-    assert {*OPTIONS, *ENVIRONMENT, *IGNORED, "save_predictions"} == {flag.name for flag in FLAGS}
+    assert {*OPTIONS, *ENVIRONMENT, *IGNORED, "save_predictions", "zero_shot_guide"} == {flag.name for flag in FLAGS}
     assert IGNORED.keys() == {flag.name for flag in FLAGS if flag.ignored}
 
 
@@ -145,6 +145,7 @@ def test_flags_without_meaning_say_why(name, flag):
         (["--save_ckpt_each_epoch", "--save_steps_interval=50"], "--save_ckpt_each_epoch does nothing"),
         (["--max_shot=4"], "--max_shot 4 does nothing without --xview"),
         (["--save_predictions"], "--save_predictions does nothing without --testonly"),
+        (["--zero_shot_guide"], "--zero_shot_guide does nothing without --testonly"),
     ],
 )
 def test_flags_without_effect_beside_others_say_so(flags, part):
@@ -188,6 +189,8 @@ def test_testonly_evaluates_in_full_precision_the_split_that_is_named(tmp_path):
     flags = ("--testonly", "--save_predictions", "--external_save_dir=runs", "--run_name=a", "--xview", "--max_shot=4")
     run = translate(command(*flags, trained_ckpt="x.pt", train_config_path="val.json"))
     assert run.testonly
+    assert not run.zero_shot_guide
+    assert translate(command(*flags, "--zero_shot_guide")).zero_shot_guide
     assert run.predictions == Path("runs/a/predictions.jsonl")
     assert run.environment == {"ACCELERATE_MIXED_PRECISION": "no"}
     assert "--train_config=val.json" in run.options
@@ -241,6 +244,7 @@ def test_uploading_without_reporting_is_refused():
 @pytest.fixture
 def door(monkeypatch, capsys):
     """`main.py` with stand-ins for training and evaluation: exit code, calls, and what it says."""
+    from egoinstructor.cli import testonly
     from egoinstructor.training import run as runs
 
     calls = []
@@ -249,12 +253,12 @@ def door(monkeypatch, capsys):
         calls.append(("train", arguments))
         return Path("runs/model")
 
-    def evaluate(arguments, *, predictions):
-        calls.append(("evaluate", arguments, predictions))
-        return {"eval_loss": 1.5, "captions": []}
+    def evaluate(arguments, *, predictions, zero_shot_guide):
+        calls.append(("evaluate", arguments, predictions, zero_shot_guide))
+        return {"task": "captions"}
 
     monkeypatch.setattr(runs, "train", train)
-    monkeypatch.setattr(runs, "evaluate", evaluate)
+    monkeypatch.setattr(testonly, "evaluate", evaluate)
     monkeypatch.setattr(os, "environ", dict(os.environ))
     logger = logging.getLogger("egoinstructor")
     monkeypatch.setattr(logger, "level", logger.level)
@@ -278,9 +282,9 @@ def test_main_trains(door):
 
 
 def test_main_evaluates(door):
-    code, [(name, _, predictions)], out, _ = door(*command("--testonly", "--save_predictions"))
-    assert (code, name, predictions) == (0, "evaluate", Path("otter-9b/predictions.jsonl"))
-    assert json.loads(out) == {"eval_loss": 1.5, "captions": []}
+    code, [(name, _, *asked)], out, _ = door(*command("--testonly", "--save_predictions", "--zero_shot_guide"))
+    assert (code, name, asked) == (0, "evaluate", [Path("otter-9b/predictions.jsonl"), True])
+    assert json.loads(out) == {"task": "captions"}
 
 
 def test_only_the_first_process_speaks(door):
@@ -355,6 +359,24 @@ def test_the_original_command_trains_resumes_and_evaluates(published, tmp_path):
 
     evaluation = ("--testonly", "--save_predictions", f"--trained_ckpt={folder / 'model'}")
     results = json.loads(original(*evaluation).splitlines()[-1])
-    assert results["eval_loss"] > 0
-    assert len(results["captions"]) == 6
+    assert results["counts"]["samples"] == 6
     assert len((folder / "predictions.jsonl").read_text().splitlines()) == 6
+    published = {"num_beams": 3, "max_new_tokens": 64, "no_repeat_ngram_size": 3}
+    assert results["settings"]["generation"] == published
+
+
+@pytest.mark.slow
+def test_two_processes_test_as_one(published, monkeypatch):
+    """Batches of two, of one process and of two that meet in the run's folder alone."""
+    from egoinstructor.cli.testonly import evaluate
+
+    orders = [translate([*published, "--testonly", "--save_predictions", f"--run_name={name}"]) for name in ("a", "b")]
+    one, two = (parse(None, order.options) for order in orders)
+    results = evaluate(one, predictions=orders[0].predictions)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    assert evaluate(two, predictions=orders[1].predictions) is None
+    assert not orders[1].predictions.exists()
+    monkeypatch.setenv("RANK", "0")
+    assert evaluate(two, predictions=orders[1].predictions)["scores"] == results["scores"]
+    assert orders[1].predictions.read_bytes() == orders[0].predictions.read_bytes()

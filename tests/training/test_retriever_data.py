@@ -13,7 +13,7 @@ from egoinstructor.retriever.loading import load_tokenizer
 from egoinstructor.retriever.pairs import PairRecord, read_pairs
 from egoinstructor.training.dataset import Draw
 from egoinstructor.training.failures import FailureLog, TrainingError
-from egoinstructor.training.retriever_arguments import parse_retriever
+from egoinstructor.training.retriever_arguments import RetrieverDataArguments, parse_retriever
 from egoinstructor.training.retriever_data import COUNTED, CUT, REFUSED, PairCollator, PairDataset, Side
 
 ACTIONS, CLIPS = 5, 20
@@ -55,6 +55,15 @@ def same(a, b):
 
 
 # ---------------------------------------------------------------------- items
+
+
+def test_exo_clips_are_paired_by_what_is_known_to_be_done(dataset):
+    """Two clips without nouns, or without verbs, have nothing in common."""
+    actions = [((1,), (2,)), ((1,), (2,)), ((1,), ()), ((1,), ()), ((), (2,)), ((), (2,)), ((), ()), ((), ())]
+    exo = [clip(start=i, end=i + 4, nouns=nouns, verbs=verbs) for i, (nouns, verbs) in enumerate(actions)]
+    data = dataset([], exo, exo_pairs=True)
+    pairs = [[row.index for row in data[Draw(0, i)].rows] for i in range(len(exo))]
+    assert pairs == [[0, 1], [1, 0], *([i, i] for i in range(2, 8))]
 
 
 def test_an_ego_clip_comes_with_a_clip_of_the_same_action(dataset):
@@ -225,3 +234,9 @@ def test_a_batch_of_nothing(dataset):
 def test_options_that_can_not_be(views, tmp_path, changes, message):
     with pytest.raises(InputError, match=message):
         parse_retriever(None, views.options(tmp_path, tmp_path, **changes))
+
+
+def test_pairs_of_exo_clips_need_exo_clips_that_are_items():
+    paths = dict.fromkeys(("train_ego", "train_exo", "features_ego", "features_exo"), "x")
+    with pytest.raises(InputError, match="exo_pairs=True"):
+        RetrieverDataArguments(**paths, exo_items=False, exo_pairs=True)

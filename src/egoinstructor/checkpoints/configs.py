@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from transformers import CLIPVisionConfig
+
 from egoinstructor.errors import CheckpointError
 from egoinstructor.model.configuration import EgoInstructorConfig
 
@@ -85,7 +87,16 @@ def config_from_original(original: Mapping[str, Any], max_num_frames: int) -> Eg
 
 
 def config_to_original(config: EgoInstructorConfig) -> dict[str, Any]:
-    """The original's `config.json` for one of our models."""
+    """The original's `config.json` for one of our models.
+
+    Raises:
+        CheckpointError: a frame encoder that the original doesn't have.
+    """
+    if config.vision_config.model_type != CLIPVisionConfig.model_type:
+        raise CheckpointError(
+            f"the model's frame encoder is a {config.vision_config.model_type!r}; the original has CLIP alone. Keep this "
+            "model in our own layout (save_pretrained)."
+        )
     text = {theirs: getattr(config.text_config, ours) for theirs, ours in _TEXT_NAMES.items()}
     vision = {key: getattr(config.vision_config, key) for key in _VISION_NAMES}
     return {

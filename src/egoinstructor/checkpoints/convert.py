@@ -15,7 +15,14 @@ from torch import Tensor
 from egoinstructor.checkpoints.configs import config_from_original
 from egoinstructor.checkpoints.keys import NOT_WEIGHTS, to_ours
 from egoinstructor.checkpoints.reading import read_json, read_tensors, weight_files
-from egoinstructor.checkpoints.sources import BASE_FILES, TOKENIZER_FILES, find_file, find_folder
+from egoinstructor.checkpoints.sources import (
+    BASE_FILES,
+    PUBLISHED_TOKENIZER,
+    TOKENIZER_FILE,
+    TOKENIZER_FILES,
+    find_file,
+    find_folder,
+)
 from egoinstructor.checkpoints.writing import whole_folder
 from egoinstructor.errors import CheckpointError
 from egoinstructor.model.configuration import EgoInstructorConfig
@@ -25,8 +32,6 @@ from egoinstructor.model.tokenizer import load_tokenizer
 
 logger = logging.getLogger(__name__)
 
-BASE = "luodian/OTTER-MPT1B-RPJama-Init"
-TOKENIZER = "mosaicml/mosaic-llama-redpajama-final-candidate"
 FRAME_EMBEDDINGS = "resampler.frame_embeddings"
 REPORT = "conversion_report.json"
 SHARD_BYTES = 2 * 10**9
@@ -223,7 +228,7 @@ def make_processor(
 ) -> EgoInstructorProcessor:
     """The processor for a converted model; sets the special tokens' ids in `config`."""
     if tokenizer is None:
-        tokenizer = base if (Path(base) / "tokenizer.json").is_file() else TOKENIZER
+        tokenizer = base if (Path(base) / TOKENIZER_FILE).is_file() else PUBLISHED_TOKENIZER
     loaded = load_tokenizer(find_folder(tokenizer, TOKENIZER_FILES, "tokenizer"))
     processor = EgoInstructorProcessor(
         loaded,

@@ -31,8 +31,9 @@ def save_original(
         out: the folder to make; it must not exist, or be empty.
 
     Raises:
-        CheckpointError: the folder is in use, or can't be written.
+        CheckpointError: a model that the original has no place for, or a folder that is in use or can't be written.
     """
+    config = config_to_original(model.config)
     named = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items() if name != "lm_head.weight"}
     theirs = {name: to_theirs(name) for name in named}
     if unknown := [name for name, original in theirs.items() if original is None]:
@@ -53,8 +54,6 @@ def save_original(
             weight_map.update(dict.fromkeys(part, file))
         index = {"metadata": {"total_size": sum(t.nbytes for t in base.values())}, "weight_map": weight_map}
         (folder / "base" / "pytorch_model.bin.index.json").write_text(json.dumps(index, indent=1), encoding="utf-8")
-        (folder / "base" / "config.json").write_text(
-            json.dumps(config_to_original(model.config), indent=1), encoding="utf-8"
-        )
+        (folder / "base" / "config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
         torch.save(captioner, folder / "captioner.pt")
         processor.tokenizer.save_pretrained(folder / "tokenizer")

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from huggingface_hub import hf_hub_download, snapshot_download
+from huggingface_hub import hf_hub_download, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
+from egoinstructor.checkpoints.reading import weight_files
 from egoinstructor.errors import CheckpointError
 
 _HUB_ERRORS = (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError)
 
 BASE_FILES = ["config.json", "*.bin", "*.bin.index.json", "*.safetensors", "*.safetensors.index.json"]
+TOKENIZER_FILE = "tokenizer.json"
 TOKENIZER_FILES = ["tokenizer*", "special_tokens_map.json", "vocab.json", "merges.txt"]
+
+CONVERTED = Path("weights/4shot")
+"""Where a converted folder of the published weights is looked for when no model is named."""
+PUBLISHED_BASE = "luodian/OTTER-MPT1B-RPJama-Init"
+PUBLISHED_CAPTIONER = "Jazzcharles/EgoInstructor-ModelZoo:egoinstructor_captioner_4shot.pt"
+PUBLISHED_TOKENIZER = "mosaicml/mosaic-llama-redpajama-final-candidate"
 
 
 def find_folder(where: str | Path, patterns: list[str], what: str) -> Path:
@@ -60,6 +68,38 @@ def find_file(where: str | Path, what: str) -> Path:
         names = ", ".join(file.name for file in files) or "none"
         raise CheckpointError(f"{what} {where} holds {len(files)} .pt files ({names}); name one as {where}:FILE.")
     return files[0]
+
+
+def published_in_cache(tokenizer: str | Path | None = None) -> tuple[Path, Path, Path] | None:
+    """The published base, captioner and tokenizer in the Hub's local cache; no network is asked.
+
+    Args:
+        tokenizer: in place of the published one, folder or Hub id.
+
+    Returns:
+        The three, or None if one of them is not there as a whole.
+    """
+    repository, _, name = PUBLISHED_CAPTIONER.partition(":")
+    captioner = try_to_load_from_cache(repository, name)
+    try:
+        base = _cached(PUBLISHED_BASE, BASE_FILES)
+        weight_files(base)
+        if tokenizer is None and (base / TOKENIZER_FILE).is_file():
+            tokens = base
+        else:
+            tokens = _cached(tokenizer or PUBLISHED_TOKENIZER, TOKENIZER_FILES)
+    except (*_HUB_ERRORS, CheckpointError):
+        return None
+    if not isinstance(captioner, str) or not (tokens / TOKENIZER_FILE).is_file():
+        return None
+    return base, Path(captioner), tokens
+
+
+def _cached(where: str | Path, patterns: list[str]) -> Path:
+    """A folder on disk, or of the Hub's local cache."""
+    if Path(where).is_dir():
+        return Path(where)
+    return Path(snapshot_download(str(where), allow_patterns=patterns, local_files_only=True))
 
 
 def _not_to_be_had(what: str, where: str, files: str) -> CheckpointError:

@@ -1,180 +1,48 @@
-"""`egoinstructor evaluate`: how well clips and texts find each other.
+"""`egoinstructor evaluate`: how good captions are (--task captions), or retrieval (--task retrieval).
 
-Of clips in the original's metadata (--ego-pairs, --exo-pairs), read as frame features or as videos, through a retriever;
-of EgoMCQ's questions (--questions), on the ego clips; or of two matrices of embeddings (--queries, --gallery).
-docs/evaluation.md has the definitions.
+Captions of a split in the original's metadata or in a JSONL (--data), by a model, with references from the metadata or from
+a library; or by a baseline. Retrieval of clips, of EgoMCQ's questions, or of matrices. docs/evaluation.md has the rest.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
-from egoinstructor.cli.options import DTYPES, positive, quiet_transformers, torch_dtype
-from egoinstructor.cli.progress import with_progress
+from egoinstructor.cli import evaluate_captions, evaluate_retrieval
+from egoinstructor.cli.options import add_model_options, positive
+from egoinstructor.cli.retrieval import add_retrieval_options
+from egoinstructor.cli.score import add_scoring_options
 from egoinstructor.errors import InputError
 
-if TYPE_CHECKING:
-    from egoinstructor.evaluation.clips import ClipSource
-    from egoinstructor.evaluation.report import RetrievalReport
-    from egoinstructor.retriever.interface import Retriever, View
-    from egoinstructor.video.folder import Progress
-
-CLIPS = ("ego_pairs", "exo_pairs", "ego_features", "exo_features", "ego_videos", "exo_videos", "questions", "retriever")
-MATRICES = ("queries", "gallery", "query_labels", "gallery_labels", "relevancy")
-MODEL = ("device", "num_frames")
+TASKS = {"captions": evaluate_captions, "retrieval": evaluate_retrieval}
 
 
 def add(commands: Any) -> None:
     """Declare the command."""
-    parser = commands.add_parser("evaluate", help="measure retrieval", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--task", choices=("retrieval",), default="retrieval", help="what to measure")
-    clips = parser.add_argument_group("clips")
-    for view, name in (("ego", "egocentric"), ("exo", "how-to")):
-        clips.add_argument(f"--{view}-pairs", metavar="FILE", help=f"metadata of the {name} clips")
-        clips.add_argument(f"--{view}-features", metavar="DIR", help="their frame features, VIDEO.pth.tar and the like")
-        clips.add_argument(f"--{view}-videos", metavar="DIR", help="instead of features: their videos")
-    clips.add_argument("--questions", metavar="FILE", help="EgoMCQ's questions, on the ego features or videos")
-    clips.add_argument("--retriever", metavar="DIR", help="the retriever, folder or Hub id")
-    clips.add_argument("--keep-codes", action="store_true", help="leave Ego4D's codes (#C C) in ego narrations")
-    clips.add_argument("--num-frames", type=positive, metavar="F", help="frames a clip (default: the retriever's)")
-    clips.add_argument("--device", help="cpu, cuda, cuda:1, mps; the first accelerator if not given")
-    clips.add_argument("--dtype", choices=DTYPES, default="auto", help="number format (auto: the retriever's)")
-    matrices = parser.add_argument_group("matrices of embeddings")
-    for name, what in (("queries", "query"), ("gallery", "gallery")):
-        matrices.add_argument(f"--{name}", metavar="FILE", help="a row an item, .npy or .safetensors")
-        matrices.add_argument(
-            f"--{what}-labels",
-            metavar="FILE",
-            help="JSON list, a label a row: equal ones belong together (default: row i to row i)",
-        )
-    matrices.add_argument(
-        "--relevancy",
-        metavar="FILE",
-        help="relevancy of each item to each query, 0 to 1, .npy or .safetensors; 1 is an answer unless there are labels",
+    parser = commands.add_parser(
+        "evaluate", help="measure captions, or retrieval", description=__doc__, allow_abbrev=False
     )
-    parser.add_argument("--out", metavar="DIR", help="folder to write results.json into")
+    parser.add_argument("--task", choices=tuple(TASKS), default="captions", help="what to measure (default: captions)")
+    parser.add_argument(
+        "--out", metavar="DIR", help="folder to write into; captions need one, and go on in it when they were stopped"
+    )
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
-    parser.set_defaults(run=run)
+    parser.add_argument("--num-frames", type=positive, metavar="F", help="frames a clip (default: the model's)")
+    evaluate_captions.add_options(parser)
+    add_retrieval_options(parser)
+    add_model_options(parser)
+    add_scoring_options(parser)
+    evaluate_retrieval.add_options(parser)
+    parser.set_defaults(run=run, parser_defaults=vars(parser.parse_args([])))
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Measure, write and print."""
-    from egoinstructor.evaluation.report import RetrievalReport
-
-    given = {
-        name: value
-        for name in (*CLIPS, *MATRICES, *MODEL, "dtype", "keep_codes")
-        if (value := getattr(arguments, name))
-    }
-    report = RetrievalReport(settings=given)
-    matrices = [name for name in MATRICES if name in given]
-    if matrices and (clips := [name for name in (*CLIPS, *MODEL) if name in given]):
-        raise InputError(f"{_option(matrices[0])} and {_option(clips[0])} were both given; measure matrices or clips.")
-    if matrices:
-        _matrices(report, arguments)
-    else:
-        with_progress(lambda progress: _clips(report, arguments, progress), "embedding")
-    if arguments.out:
-        report.save(arguments.out)
-    _show(report, as_json=arguments.json)
-
-
-def _matrices(report: RetrievalReport, arguments: argparse.Namespace) -> None:
-    from egoinstructor.evaluation.matrices import evaluate_matrices, read_embeddings, read_labels, read_relevancy
-
-    if not arguments.queries or not arguments.gallery:
-        raise InputError("--queries and --gallery belong together, and labels and --relevancy to them; give both.")
-    files = [path for path in (arguments.query_labels, arguments.gallery_labels) if path]
-    if len(files) == 1:
-        raise InputError("--query-labels and --gallery-labels belong together; give both, or none.")
-    labels = (read_labels(files[0]), read_labels(files[1])) if files else None
-    relevancy = read_relevancy(arguments.relevancy) if arguments.relevancy else None
-    queries, gallery = read_embeddings(arguments.queries), read_embeddings(arguments.gallery)
-    evaluate_matrices(report, queries, gallery, labels, relevancy)
-
-
-def _clips(report: RetrievalReport, arguments: argparse.Namespace, progress: Progress) -> None:
-    from egoinstructor.evaluation.multiple_choice import read_questions
-    from egoinstructor.evaluation.retrieval_run import evaluate_choices, evaluate_pairs
-    from egoinstructor.retriever.opening import open_retriever
-    from egoinstructor.retriever.pairs import read_pairs
-
-    files = {"ego": arguments.ego_pairs, "exo": arguments.exo_pairs}
-    if not any(files.values()) and not arguments.questions:
-        raise InputError("nothing to measure: give --ego-pairs, --exo-pairs, --questions, or --queries with --gallery.")
-    if not arguments.retriever:
-        raise InputError("no retriever was named; give --retriever DIR.")
-    quiet_transformers()
-    retriever = open_retriever(
-        arguments.retriever,
-        device=arguments.device,
-        dtype=torch_dtype(arguments.dtype),
-        num_frames=arguments.num_frames,
-    )
-    report.retriever = retriever.identity.as_dict()
-    sides: dict[str, tuple[Any, ClipSource] | None] = {
-        view: (read_pairs(path), _source(view, arguments, retriever)) if path else None  # type: ignore[arg-type]
-        for view, path in files.items()
-    }
-    clean = not arguments.keep_codes
-    if any(sides.values()):
-        evaluate_pairs(report, retriever, sides["ego"], sides["exo"], clean=clean, progress=progress)
-    if arguments.questions:
-        source = _source("ego", arguments, retriever)
-        questions = read_questions(arguments.questions)
-        evaluate_choices(report, retriever, questions, source, clean=clean, progress=progress)
-
-
-def _source(view: View, arguments: argparse.Namespace, retriever: Retriever) -> ClipSource:
-    from egoinstructor.evaluation.clips import FeatureSource, VideoSource
-
-    features, videos = (getattr(arguments, f"{view}_{kind}") for kind in ("features", "videos"))
-    if bool(features) == bool(videos):
-        raise InputError(f"give either --{view}-features or --{view}-videos, for the {view} clips.")
-    return FeatureSource(features, retriever, view) if features else VideoSource(videos, retriever, view)
-
-
-def _show(report: RetrievalReport, *, as_json: bool) -> None:
-    """Print; each metric with what chance would give in grey."""
-    console = Console()
-    if as_json:
-        console.print(json.dumps(report.as_dict(), ensure_ascii=False), markup=False, highlight=False, soft_wrap=True)
-        return
-    if report.scores:
-        names = list(dict.fromkeys(name for scores in report.scores.values() for name in scores.metrics))
-        table = Table(
-            "direction", "queries", "gallery", *names, caption="in brackets: what random rankings would score"
-        )
-        for direction, scores in report.scores.items():
-            cells = [_cell(name, scores.metrics, scores.chance) for name in names]
-            table.add_row(direction, str(scores.queries), str(scores.gallery), *cells)
-        console.print(table)
-    if report.choices:
-        table = Table("EgoMCQ", "questions", "accuracy")
-        for kind, row in report.choices.items():
-            share = f"{100 * row['accuracy']:.1f} [dim]({100 * row['chance']:.1f})[/dim]"
-            table.add_row(kind, str(row["questions"]), share)
-        console.print(table)
-    for name, count in report.counts.items():
-        console.print(f"{name}: {count}", markup=False, highlight=False)
-    for name, reason in list(report.failures.items())[:10]:
-        console.print(f"  {name}: {reason}", markup=False, highlight=False, soft_wrap=True)
-    if len(report.failures) > 10:
-        console.print(f"  … and {len(report.failures) - 10} more; results.json (--out) has all", markup=False)
-
-
-def _cell(name: str, metrics: dict[str, float], chance: dict[str, float]) -> str:
-    """A share in percent, a rank as it is."""
-    if name not in metrics:
-        return "–"
-    scale, digits = (1, 1) if name == "MedR" else (100, 1)
-    return f"{scale * metrics[name]:.{digits}f} [dim]({scale * chance[name]:.{digits}f})[/dim]"
-
-
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")
+    """Measure one of them, and refuse the options of the other."""
+    for name, module in TASKS.items():
+        if name != arguments.task:
+            given = [o for o in module.OPTIONS if getattr(arguments, o) != arguments.parser_defaults[o]]
+            if given:
+                option = "--" + given[0].replace("_", "-")
+                raise InputError(f"{option} is an option of --task {name}, and the task is {arguments.task}.")
+    TASKS[arguments.task].run(arguments)

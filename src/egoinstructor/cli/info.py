@@ -29,7 +29,7 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "info", help="versions, devices, model summary", description=__doc__, allow_abbrev=False
     )
-    parser.add_argument("--model", metavar="DIR", help="also describe this model folder")
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="also describe this model: folder, Hub id, or nano")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
@@ -74,6 +74,7 @@ def _devices() -> dict[str, str]:
 
 def _model(folder: str) -> dict[str, Any]:
     from egoinstructor.checkpoints.loading import load
+    from egoinstructor.model.vision import described
 
     quiet_transformers()
     model, processor = load(folder)
@@ -82,7 +83,7 @@ def _model(folder: str) -> dict[str, Any]:
         "parameters": f"{model.num_parameters():,}",
         "dtype": str(model.dtype).removeprefix("torch."),
         "frames": f"up to {config.max_num_frames} of {processor.image_size} px",
-        "vision": f"{config.vision_config.num_hidden_layers} layers of {config.vision_config.hidden_size}",
+        "vision": described(config.vision_config),
         "resampler": f"{config.resampler_depth} layers, {config.num_latents} latents a clip",
         "decoder": f"{config.text_config.num_hidden_layers} layers of {config.text_config.hidden_size}, "
         f"cross-attention every {config.cross_attention_every_n_layers}",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from egoinstructor.errors import InputError
 
@@ -11,6 +13,8 @@ if TYPE_CHECKING:
     import torch
 
     from egoinstructor.captioner import Captioner
+
+logger = logging.getLogger(__name__)
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -26,7 +30,9 @@ def positive(text: str) -> int:
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """How to name a model: a converted folder, or the published pair."""
     group = parser.add_argument_group("model")
-    group.add_argument("--model", metavar="DIR", help="converted model folder, or Hub id")
+    group.add_argument(
+        "--model", metavar="DIR", help="converted model folder, Hub id, or nano (simulated kitchens only)"
+    )
     group.add_argument("--base", metavar="DIR", help="instead: the OTTER base, folder or Hub id")
     group.add_argument("--captioner", metavar="FILE", help="with --base: EgoInstructor's weights, file or Hub id:file")
     group.add_argument("--tokenizer", metavar="DIR", help="with --base: tokenizer folder or Hub id")
@@ -50,11 +56,49 @@ def quiet_transformers() -> None:
     logging.set_verbosity_error()
 
 
+def open_published(arguments: argparse.Namespace) -> Captioner:
+    """The published weights where no model is named: a converted folder, or the pair in the Hub's cache, or downloaded.
+
+    Only `--download` asks the network, for the tokenizer too.
+
+    Raises:
+        InputError: they are nowhere, and are not to be downloaded; or a tokenizer for what has its own.
+    """
+    from egoinstructor.captioner import Captioner
+    from egoinstructor.checkpoints.sources import CONVERTED, PUBLISHED_BASE, PUBLISHED_CAPTIONER, published_in_cache
+
+    quiet_transformers()
+    options: dict[str, Any] = {
+        "device": arguments.device,
+        "dtype": torch_dtype(arguments.dtype),
+        "int8": arguments.int8,
+    }
+    if (CONVERTED / "config.json").is_file():
+        _refuse_tokenizer(arguments, str(CONVERTED))
+        logger.info("no model was named: taking %s", CONVERTED)
+        return Captioner.from_pretrained(CONVERTED, **options)
+    tokenizer: str | Path | None = arguments.tokenizer
+    pair: tuple[str | Path, str | Path] = (PUBLISHED_BASE, PUBLISHED_CAPTIONER)
+    if cached := published_in_cache(tokenizer):
+        *_, tokenizer = cached
+        pair = cached[:2]
+    elif not arguments.download:
+        raise InputError(
+            f"no model was named, and the published weights (with {tokenizer or 'their tokenizer'}) are neither in "
+            f"{CONVERTED} nor in the Hub's cache. Either fetch them: add --download (14 GB, once), or run 'egoinstructor "
+            f"convert --base {PUBLISHED_BASE} --captioner {PUBLISHED_CAPTIONER} --out {CONVERTED}', here or on a machine "
+            "with a network. Or give --model nano: the small model that comes with egoinstructor, for simulated kitchens "
+            "only."
+        )
+    logger.info("no model was named: taking the published pair, %s and %s", *pair)
+    return Captioner.from_original(*pair, tokenizer=tokenizer, **options)
+
+
 def open_captioner(arguments: argparse.Namespace) -> Captioner:
     """Open the model that the options name.
 
     Raises:
-        InputError: no model named, or two.
+        InputError: no model named, or two; or a tokenizer for what has its own.
     """
     from egoinstructor.captioner import Captioner
 
@@ -63,7 +107,12 @@ def open_captioner(arguments: argparse.Namespace) -> Captioner:
     if arguments.model and (arguments.base or arguments.captioner):
         raise InputError("--model and --base/--captioner were both given; name one model.")
     if arguments.model:
+        _refuse_tokenizer(arguments, arguments.model)
         return Captioner.from_pretrained(arguments.model, device=arguments.device, dtype=dtype, int8=arguments.int8)
+    if arguments.captioner and not arguments.base:
+        raise InputError(
+            f"--captioner {arguments.captioner} is laid over the OTTER base, and none was named; add --base DIR."
+        )
     if not arguments.base:
         raise InputError(
             "no model was named. Give --model DIR (made by 'egoinstructor convert'), or --base DIR --captioner FILE "
@@ -77,3 +126,11 @@ def open_captioner(arguments: argparse.Namespace) -> Captioner:
         dtype=dtype,
         int8=arguments.int8,
     )
+
+
+def _refuse_tokenizer(arguments: argparse.Namespace, model: str) -> None:
+    """Refuse a tokenizer for a folder that has its own."""
+    if arguments.tokenizer:
+        raise InputError(
+            f"--tokenizer {arguments.tokenizer} goes with --base, and {model} has a tokenizer of its own; leave it out."
+        )

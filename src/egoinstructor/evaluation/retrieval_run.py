@@ -49,7 +49,7 @@ def evaluate_pairs(
         if given is not None:
             records, source = given
             spans = [(record.video, record.start, record.end) for record in records]
-            embedded = _embed(report, f"{source.view} clip", spans, source, progress)
+            embedded = embed_counted(report, f"{source.view} clip", spans, source, progress)
             side = _Side(source.view, [records[i] for i in embedded.kept], embedded)
             sides.append(side)
             _video_and_text(report, retriever, side, clean=clean and source.view == "ego")
@@ -81,7 +81,7 @@ def evaluate_choices(
         InputError: no question can be asked.
     """
     spans = sorted({(c.video, c.start, c.end) for question in questions for c in question.choices})
-    embedded = _embed(report, "choice", spans, source, progress)
+    embedded = embed_counted(report, "choice", spans, source, progress)
     rows = {spans[place]: row for row, place in enumerate(embedded.kept)}
     texts = [clean_narration(question.text) if clean else question.text for question in questions]
     asked = [
@@ -122,9 +122,14 @@ class _Side:
         return [words if all(words) else (self.view, index) for index, words in enumerate(self.words)]
 
 
-def _embed(
+def embed_counted(
     report: RetrievalReport, name: str, spans: Sequence[Span], source: ClipSource, progress: Progress | None
 ) -> Embedded:
+    """Embed clips; count those that could be read and name the others in the report.
+
+    Raises:
+        InputError: none could be read.
+    """
     embedded = embed_clips(spans, source, progress)
     report.counts |= {f"{name}s": len(embedded.kept), f"{name}s unreadable": len(embedded.failures)}
     report.failures |= {f"{name} {place}": reason for place, reason in embedded.failures.items()}

@@ -83,7 +83,7 @@ def find_references(
     def unreadable(entry: ClipEntry) -> str | None:
         if broken and entry.id in broken:
             return broken[entry.id]
-        reason = _gone(library, entry, entry_path(entry, roots))
+        reason = gone(library, entry, entry_path(entry, roots))
         kept = reason is not None and latents_key is not None and library.latents([entry.id], latents_key)
         return None if kept else reason
 
@@ -124,7 +124,7 @@ def _select(
     return selection
 
 
-def _gone(library: ExoLibrary, entry: ClipEntry, path: Path) -> str | None:
+def gone(library: ExoLibrary, entry: ClipEntry, path: Path) -> str | None:
     """Why a clip's video can't be shown, or None. A file that looks as it did at ingest isn't read."""
     try:
         now = stamp(path)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
-from transformers import CLIPVisionConfig, PreTrainedConfig
+from transformers import AutoConfig, CLIPVisionConfig, PreTrainedConfig, ResNetConfig
+
+from egoinstructor.errors import InputError
+
+VISION_CONFIGS: dict[str, Any] = {config.model_type: config for config in (CLIPVisionConfig, ResNetConfig)}
+"""The frame encoders that a model may have, by `model_type`; `model.vision` builds them."""
 
 
 @strict
@@ -48,7 +54,8 @@ class EgoInstructorConfig(PreTrainedConfig):
     """The whole model. The defaults are the published sizes (reference: OTTER-MPT1B with EgoInstructor's 32 frames).
 
     Args:
-        vision_config: the frame encoder, a CLIP vision tower (ViT-L/14).
+        vision_config: the frame encoder: a CLIP vision tower (ViT-L/14; also where a dictionary has no `model_type`) or a
+            ResNet, which learns from nothing where a ViT needs more data.
         text_config: the decoder.
         num_latents: L, what the resampler makes of each clip.
         max_num_frames: the most frames a clip may have: the resampler has an embedding for each.
@@ -68,10 +75,7 @@ class EgoInstructorConfig(PreTrainedConfig):
     """
 
     model_type = "egoinstructor"
-    sub_configs: ClassVar[dict[str, type[PreTrainedConfig]]] = {
-        "text_config": EgoInstructorTextConfig,
-        "vision_config": CLIPVisionConfig,
-    }
+    sub_configs: ClassVar[dict[str, Any]] = {"text_config": EgoInstructorTextConfig, "vision_config": AutoConfig}
 
     text_config: Any = None  # given as a dict or a configuration, always a configuration afterwards
     vision_config: Any = None
@@ -101,9 +105,25 @@ class EgoInstructorConfig(PreTrainedConfig):
                 hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16, patch_size=14
             )
         elif isinstance(self.vision_config, dict):
-            self.vision_config = CLIPVisionConfig(**self.vision_config)
+            self.vision_config = vision_config(self.vision_config)
         super().__post_init__(**kwargs)
 
     def has_cross_attention(self, layer: int) -> bool:
         """Whether decoder layer `layer` (from 0) reads the clips."""
         return (layer + 1) % self.cross_attention_every_n_layers == 0
+
+
+def vision_config(values: Mapping[str, Any]) -> PreTrainedConfig:
+    """The configuration of a frame encoder from a dictionary, such as a part of a `config.json`.
+
+    Raises:
+        InputError: another `model_type` than `VISION_CONFIGS` has.
+    """
+    kind = values.get("model_type") or CLIPVisionConfig.model_type
+    if kind not in VISION_CONFIGS:
+        raise InputError(
+            f"vision_config has model_type {kind!r}; it must be one of {', '.join(VISION_CONFIGS)}. "
+            "Use a model whose frame encoder is one of these."
+        )
+    found: PreTrainedConfig = VISION_CONFIGS[kind](**values)
+    return found

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from egoinstructor.model.configuration import EgoInstructorConfig
 from egoinstructor.model.layers import FeedForward, attend, merge_heads, split_heads
+from egoinstructor.model.vision import vision_width
 
 
 class ClipView(NamedTuple):
@@ -38,7 +39,7 @@ class GatedCrossAttention(nn.Module):
         self.config = config
         self.norm = nn.LayerNorm(width)
         self.to_q = nn.Linear(width, inner, bias=False)
-        self.to_kv = nn.Linear(config.vision_config.hidden_size, 2 * inner, bias=False)
+        self.to_kv = nn.Linear(vision_width(config.vision_config), 2 * inner, bias=False)
         self.to_out = nn.Linear(inner, width, bias=False)
         self.attention_gate = nn.Parameter(torch.empty(1))
         self.feed_forward = FeedForward(width, config.cross_attention_ff_mult)

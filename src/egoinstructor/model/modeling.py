@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from transformers import CLIPVisionModel, GenerationMixin, PreTrainedModel
+from transformers import GenerationMixin, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
@@ -29,6 +29,7 @@ from egoinstructor.model.cross_attention import ClipView, GatedCrossAttention
 from egoinstructor.model.decoder import MosaicDecoder
 from egoinstructor.model.media_mask import clip_index, clip_mask
 from egoinstructor.model.resampler import PerceiverResampler
+from egoinstructor.model.vision import build_vision_encoder, frame_features, is_frozen, vision_width
 
 FRAMES_PER_PASS = 64
 """Frames that go through the vision encoder at once when no gradient is needed: bounds memory, not speed."""
@@ -64,6 +65,8 @@ class EgoInstructorForConditionalGeneration(PreTrainedModel, GenerationMixin):
     _no_split_modules: ClassVar[list[str]] = [
         "CLIPEncoderLayer",
         "CLIPVisionEmbeddings",
+        "ResNetEmbeddings",
+        "ResNetStage",
         "ResamplerLayer",
         "DecoderLayer",
     ]
@@ -71,9 +74,7 @@ class EgoInstructorForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     def __init__(self, config: EgoInstructorConfig) -> None:
         super().__init__(config)
-        self.vision_encoder = CLIPVisionModel._from_config(
-            config.vision_config, attn_implementation=config._attn_implementation
-        )
+        self.vision_encoder = build_vision_encoder(config.vision_config, config._attn_implementation)
         self.resampler = PerceiverResampler(config)
         self.decoder = MosaicDecoder(config)
         self.frames_per_pass: int | None = FRAMES_PER_PASS
@@ -105,6 +106,13 @@ class EgoInstructorForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """Replace the token embeddings."""
         self.decoder.embed_tokens = value
 
+    def train(self, mode: bool = True) -> EgoInstructorForConditionalGeneration:
+        """As of any module, but a frozen vision encoder stays in evaluation mode: statistics of batches never change it."""
+        super().train(mode)
+        if is_frozen(self.vision_encoder):
+            self.vision_encoder.eval()
+        return self
+
     # ------------------------------------------------------------------ clips
 
     def encode_frames(self, pixel_values: Tensor) -> Tensor:
@@ -112,7 +120,7 @@ class EgoInstructorForConditionalGeneration(PreTrainedModel, GenerationMixin):
         return self.read_frames(pixel_values)[0]
 
     def read_frames(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
-        """One pass of the vision encoder: what the captioner reads, and what CLIP's projection turns into an embedding.
+        """One pass of the vision encoder: what the captioner reads, and what a retriever turns into an embedding.
 
         Frames are encoded `frames_per_pass` at a time unless the encoder is being trained; None for all at once.
 
@@ -120,8 +128,7 @@ class EgoInstructorForConditionalGeneration(PreTrainedModel, GenerationMixin):
             pixel_values: `(B, C, F, 3, H, W)`, normalised.
 
         Returns:
-            Patch tokens after the last layer of the vision encoder, before its final LayerNorm, without CLS
-            `(B, C, F, P, V)`; and each frame's pooled vector, CLS behind that LayerNorm `(B, C, F, V)`.
+            Patch tokens `(B, C, F, P, V)`, and a vector a frame `(B, C, F, V)`, as `vision.frame_features` gives them.
 
         Raises:
             InputError: another shape, or more frames than the resampler has embeddings for.
@@ -136,13 +143,13 @@ class EgoInstructorForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 f"{num_frames} frames a clip; this model takes 1 to {self.config.max_num_frames}. Sample fewer frames."
             )
         images = pixel_values.flatten(0, 2).to(self.vision_encoder.dtype)  # (B·C·F, 3, H, W)
-        trained = torch.is_grad_enabled() and any(p.requires_grad for p in self.vision_encoder.parameters())
+        trained = torch.is_grad_enabled() and not is_frozen(self.vision_encoder)
         with torch.set_grad_enabled(trained):
             whole = trained or self.frames_per_pass is None or len(images) == 0
             chunks = [images] if whole else images.split(self.frames_per_pass)
-            passes = [self.vision_encoder(chunk) for chunk in chunks]
-            patches = torch.cat([output.last_hidden_state[:, 1:] for output in passes])  # (B·C·F, P, V)
-            pooled = torch.cat([output.pooler_output for output in passes])  # (B·C·F, V)
+            passes = [frame_features(self.vision_encoder, chunk) for chunk in chunks]
+            patches = torch.cat([some for some, _ in passes])  # (B·C·F, P, V)
+            pooled = torch.cat([some for _, some in passes])  # (B·C·F, V)
         return patches.unflatten(0, pixel_values.shape[:3]), pooled.unflatten(0, pixel_values.shape[:3])
 
     def encode_videos(self, pixel_values: Tensor) -> Tensor:
@@ -235,7 +242,7 @@ class EgoInstructorForConditionalGeneration(PreTrainedModel, GenerationMixin):
         elif video_latents is not None:
             latents = video_latents.to(self.resampler.latents.dtype)
         else:
-            shape = (len(input_ids), 0, self.config.num_latents, self.config.vision_config.hidden_size)
+            shape = (len(input_ids), 0, self.config.num_latents, vision_width(self.config.vision_config))
             latents = self.resampler.latents.new_empty(shape)
         if latents.ndim != 4 or len(latents) == 0 or len(input_ids) % len(latents):
             raise InputError(
@@ -316,6 +323,7 @@ class EgoInstructorForConditionalGeneration(PreTrainedModel, GenerationMixin):
         trainable = set(self.trainable_names())
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(name in trainable)
+        self.vision_encoder.eval()  # as `train` leaves a frozen one
         return TrainableReport.of(self)
 
     def trainable_names(self) -> tuple[str, ...]:

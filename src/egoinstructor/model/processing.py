@@ -65,6 +65,7 @@ class EgoInstructorProcessor(ProcessorMixin):
         *,
         instruction: str | None = None,
         caption: str | None = None,
+        guide: str | None = None,
         preset: PromptPreset = TRAINING,
         reserve: int = 0,
     ) -> Prompt:
@@ -74,6 +75,7 @@ class EgoInstructorProcessor(ProcessorMixin):
             narrations: of the references, most relevant first.
             instruction: asked of every clip; the preset's if None.
             caption: the query's answer, in training: eos is then put after it.
+            guide: an answer of another sample that shows the form; no clip belongs to it.
             preset: which of the original's ways to ask.
             reserve: tokens to leave for the answer.
 
@@ -87,6 +89,7 @@ class EgoInstructorProcessor(ProcessorMixin):
             instruction=instruction or preset.instruction,
             bos=str(self.tokenizer.bos_token) if preset.bos else "",
             caption=caption,
+            guide=guide,
             eos=eos if caption is not None else "",
             max_length=self.max_length - reserve,
         )

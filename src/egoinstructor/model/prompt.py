@@ -81,6 +81,7 @@ def build(
     instruction: str,
     bos: str,
     caption: str | None = None,
+    guide: str | None = None,
     eos: str = "",
     max_length: int,
 ) -> Prompt:
@@ -93,24 +94,26 @@ def build(
         instruction: asked of every clip.
         bos: put first; may be empty.
         caption: the query's answer, in training.
+        guide: an answer of another sample that shows the form, put before all clips and without one of its own.
         eos: put last; may be empty.
         max_length: tokens that the prompt may have.
 
     Raises:
         InputError: the query alone is too long, or a text holds a special token.
     """
-    for text in (instruction, *narrations, caption or ""):
+    for text in (instruction, *narrations, caption or "", guide or ""):
         if found := [token for token in SPECIAL_TOKENS if token in text]:
             raise InputError(f"the text {text!r} holds {found[0]}, which has a meaning in the prompt; take it out.")
     query = example(instruction, caption)
-    first, last = encode(bos), encode(query) + encode(eos)
+    opening = bos + (example(instruction, guide).removeprefix(IMAGE) if guide is not None else "")
+    first, last = encode(opening), encode(query) + encode(eos)
     room = max_length - len(first) - len(last)
     if room < 0:
         raise InputError(
             f"the query's own prompt has {max_length - room} tokens, {max_length} are allowed; shorten the instruction "
             f"({instruction[:60]!r}…) or ask for fewer new tokens."
         )
-    text, ids, kept = bos, first, 0
+    text, ids, kept = opening, first, 0
     for narration in narrations:
         part = example(instruction, narration)
         tokens = encode(part)
@@ -170,3 +173,9 @@ def answer_labels(
     learned = ((opened > closed) | after_last) & ~is_answer & (input_ids != image_token_id) & attention_mask.bool()
     learned[:, 0] = False
     return torch.where(learned, input_ids, IGNORE)
+
+
+def last_answer(labels: Tensor, input_ids: Tensor, answer_token_id: int) -> Tensor:
+    """Of labels `(B, T)`, those behind the last `<answer>` of each row: the query's answer; −100 elsewhere."""
+    behind = (input_ids == answer_token_id).flip(1).cumsum(1).flip(1) == 0
+    return torch.where(behind, labels, IGNORE)

@@ -11,6 +11,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from egoinstructor.model.configuration import EgoInstructorConfig
 from egoinstructor.model.layers import FeedForward, attend, merge_heads, split_heads
+from egoinstructor.model.vision import vision_width
 
 
 class ResamplerLayer(GradientCheckpointingLayer):
@@ -18,7 +19,7 @@ class ResamplerLayer(GradientCheckpointingLayer):
 
     def __init__(self, config: EgoInstructorConfig) -> None:
         super().__init__()
-        width = config.vision_config.hidden_size
+        width = vision_width(config.vision_config)
         inner = config.resampler_heads * config.resampler_head_dim
         self.config = config
         self.media_norm = nn.LayerNorm(width)
@@ -50,7 +51,7 @@ class PerceiverResampler(nn.Module):
 
     def __init__(self, config: EgoInstructorConfig) -> None:
         super().__init__()
-        width = config.vision_config.hidden_size
+        width = vision_width(config.vision_config)
         self.latents = nn.Parameter(torch.empty(config.num_latents, width))
         self.frame_embeddings = nn.Parameter(torch.empty(config.max_num_frames, width))
         self.layers = nn.ModuleList([ResamplerLayer(config) for _ in range(config.resampler_depth)])

@@ -143,9 +143,10 @@ class VideoTower(nn.Module):
         """`(B, F, W)` of one view → `(B, F, hidden_size)`."""
         return self.inputs[view](features) if view in self.inputs else features
 
-    def forward(self, x: Tensor) -> Tensor:
-        """`(B, F, hidden_size)` → `(B, D)`."""
-        x = x + sinusoidal_positions(x.shape[1], x.shape[2], like=x)
+    def forward(self, x: Tensor, places: Tensor | None = None) -> Tensor:
+        """`(B, F, hidden_size)` → `(B, D)`; `places` `(B, F)` number the frames; None counts them from 0."""
+        places = torch.arange(x.shape[1], device=x.device) if places is None else places
+        x = x + sinusoidal_positions(places, x.shape[2], like=x)
         for layer in self.layers:
             x = layer(x)
         return self.projection(self.norm(x).mean(dim=1))
@@ -286,6 +287,7 @@ class CrossViewModel(PreTrainedModel):
         exo_features: Tensor,
         is_ego: Tensor,
         attention_mask: Tensor | None = None,
+        places: Tensor | None = None,
     ) -> CrossViewOutput:
         """Embed a batch of clips of both views with their texts, for training.
 
@@ -295,6 +297,7 @@ class CrossViewModel(PreTrainedModel):
             exo_features: of the others `(B − B_ego, F, W)`.
             is_ego: `(B,)`, True where a clip is an ego clip.
             attention_mask: as of `embed_text`.
+            places: which frames of its clip a row has `(B, F)`, where they are some of them; None for all.
 
         Raises:
             InputError: as `embed_text`, or features of another shape.
@@ -302,7 +305,7 @@ class CrossViewModel(PreTrainedModel):
         ego, exo = self._widen(ego_features, "ego"), self._widen(exo_features, "exo")
         both = torch.cat((ego, exo))  # (B, F, hidden_size)
         order = torch.cat((is_ego.nonzero(), (~is_ego).nonzero())).flatten().argsort()  # back to the rows' order
-        video = F.normalize(self.video(both[order]), dim=-1)
+        video = F.normalize(self.video(both[order], places), dim=-1)
         return CrossViewOutput(video, self.embed_text(input_ids, attention_mask), self.scale)
 
     def _widen(self, features: Tensor, view: View) -> Tensor:
@@ -314,12 +317,11 @@ class CrossViewModel(PreTrainedModel):
         return self.video.widen(features.to(self.dtype), view)
 
 
-def sinusoidal_positions(length: int, width: int, like: Tensor) -> Tensor:
-    """Position p at channel 2i is sin(p / 10000^(2i / width)), at 2i + 1 the cosine → `(length, width)`."""
-    places = torch.arange(length, device=like.device, dtype=torch.float32)
+def sinusoidal_positions(places: Tensor, width: int, like: Tensor) -> Tensor:
+    """Position p at channel 2i is sin(p / 10000^(2i / width)), at 2i + 1 the cosine: `(…, F)` → `(…, F, width)`."""
     steps = torch.arange(0, width, 2, device=like.device, dtype=torch.float32)
-    angles = places[:, None] * torch.exp(steps * (-math.log(10000.0) / width))  # (length, width / 2)
-    return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1).to(like.dtype)
+    angles = places[..., None].float() * torch.exp(steps * (-math.log(10000.0) / width))  # (…, F, width / 2)
+    return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2).to(like.dtype)
 
 
 # So that transformers knows what a saved folder is: without, opening its tokenizer warns of an unknown model.

@@ -242,7 +242,7 @@ class CrossViewRetriever(Retriever):
             )
         parts = [torch.zeros(0, self.model.config.projection_dim)]
         for start in range(0, len(clips), CLIPS_PER_PASS):
-            some = [_seen(clip, view) for clip in clips[start : start + CLIPS_PER_PASS]]
+            some = [seen_clip(clip, view) for clip in clips[start : start + CLIPS_PER_PASS]]
             parts.append(self.embed_features(encoder.encode_clips(some), view))
         return torch.cat(parts)
 
@@ -322,7 +322,7 @@ def _lasting(where: str) -> str:
     return str(Path(where).resolve()) if Path(where).is_dir() else where
 
 
-def _seen(clip: Clip, view: View) -> Clip:
+def seen_clip(clip: Clip, view: View) -> Clip:
     """What is looked at of a clip, within its video. One without an end is none that was cut short."""
     if clip.end is None:
         return clip

@@ -14,13 +14,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import CLIPModel, CLIPVisionModel, SiglipModel, SiglipVisionModel
+from transformers import CLIPModel, CLIPVisionModel, ResNetModel, SiglipModel, SiglipVisionModel
 
+from egoinstructor.checkpoints.loading import load_vision_encoder
 from egoinstructor.errors import CheckpointError, InputError
+from egoinstructor.model.configuration import EgoInstructorConfig
 from egoinstructor.model.cpu import fast_linears
 from egoinstructor.model.device import place
 from egoinstructor.model.modeling import FRAMES_PER_PASS
 from egoinstructor.model.revision import weights_revision
+from egoinstructor.model.vision import vision_width
 from egoinstructor.records import Clip
 from egoinstructor.retriever.interface import FrameSpec
 from egoinstructor.retriever.loading import find_model, load_model, model_type
@@ -31,10 +34,14 @@ from egoinstructor.video.decode import Sampling, load_video
 _TOWERS: dict[str, Any] = {
     "clip": CLIPModel,
     "clip_vision_model": CLIPVisionModel,
+    "resnet": ResNetModel,
     "siglip": SiglipModel,
     "siglip_vision_model": SiglipVisionModel,
 }
 """The backbones that a folder may hold, by `model_type`; of a dual encoder, its vision tower is taken."""
+
+_CAPTIONER = EgoInstructorConfig.model_type
+"""A captioner's folder serves too: its own vision encoder is then the backbone."""
 
 
 class TowerFrameEncoder:
@@ -68,10 +75,11 @@ class TowerFrameEncoder:
         if num_frames < 1:
             raise InputError(f"num_frames={num_frames}: at least 1 frame must be looked at.")
         config: Any = tower.config
-        if preprocessing.shape != (config.image_size, config.image_size):
+        side = getattr(config, "image_size", None)  # a ResNet takes pictures of any size
+        if side is not None and preprocessing.shape != (side, side):
             raise CheckpointError(
-                f"the pictures are prepared as {preprocessing}; the vision tower takes {config.image_size}×"
-                f"{config.image_size}. The files belong to different models."
+                f"the pictures are prepared as {preprocessing}; the vision tower takes {side}×{side}. The files belong to "
+                "different models."
             )
         if not getattr(config, "vision_use_head", True):
             raise CheckpointError("the vision tower has no pooling head, so it gives no vector a frame; use another.")
@@ -94,7 +102,7 @@ class TowerFrameEncoder:
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
     ) -> TowerFrameEncoder:
-        """Open the vision tower of a CLIP or SigLIP checkpoint.
+        """Open the vision tower of a CLIP or SigLIP checkpoint, a ResNet, or a captioner's own vision encoder.
 
         Args:
             folder: folder or Hub id.
@@ -109,11 +117,17 @@ class TowerFrameEncoder:
         """
         path = find_model(folder)
         kind = model_type(path)
-        if kind not in _TOWERS:
-            raise CheckpointError(f"{folder} holds a {kind!r}; a backbone must be one of {', '.join(_TOWERS)}.")
-        model = load_model(_TOWERS[kind], path, dtype)
-        tower = place(getattr(model, "vision_model", model), device)
-        preprocessing = Preprocessing.from_folder(path)
+        if kind == _CAPTIONER:
+            tower, processor = load_vision_encoder(path, dtype)
+            preprocessing = Preprocessing.of_captioner(processor)
+        elif kind in _TOWERS:
+            model = load_model(_TOWERS[kind], path, dtype)
+            tower = getattr(model, "vision_model", model)
+            preprocessing = Preprocessing.from_folder(path)
+        else:
+            known = ", ".join((*_TOWERS, _CAPTIONER))
+            raise CheckpointError(f"{folder} holds a {kind!r}; a backbone must be one of {known}.")
+        tower = place(tower, device)
         return cls(tower, preprocessing, num_frames=num_frames, sampling=sampling, source=str(folder))
 
     def save_pretrained(self, folder: Path) -> None:
@@ -136,7 +150,7 @@ class TowerFrameEncoder:
     def width(self) -> int:
         """W."""
         config: Any = self.tower.config
-        return int(config.hidden_size)
+        return vision_width(config)
 
     def encode_clips(self, clips: Sequence[Clip]) -> Tensor:
         """Features `(N, F, W)` on the tower's device, in its number format; the next clips are decoded meanwhile.
@@ -159,6 +173,6 @@ class TowerFrameEncoder:
             while some := list(islice(waiting, clips_per_pass)):
                 images = torch.cat(some).to(weight.device)  # (clips·F, 3, H, W)
                 passes = [images] if self.whole_clips else images.split(self.frames_per_pass)
-                pooled = torch.cat([self.tower(part).pooler_output for part in passes])  # (clips·F, W)
+                pooled = torch.cat([self.tower(part).pooler_output.flatten(1) for part in passes])  # (clips·F, W)
                 features.append(pooled.unflatten(0, (len(some), self.num_frames)))
         return torch.cat(features)  # (N, F, W)

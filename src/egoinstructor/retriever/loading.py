@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from egoinstructor.assets import shipped
 from egoinstructor.checkpoints.reading import read_json, weight_files
 from egoinstructor.checkpoints.sources import TOKENIZER_FILES, find_folder
 from egoinstructor.errors import CheckpointError
@@ -31,9 +32,13 @@ _BUFFERS = (".position_ids",)
 def find_model(where: str | Path) -> Path:
     """The folder of a model with its weights; of a Hub id the safetensors, or pickles where it has no others.
 
+    "nano" is the retriever that comes with the package.
+
     Raises:
         CheckpointError: nothing there.
     """
+    if own := shipped(where, retriever=True):
+        return own
     if Path(where).is_dir():
         return Path(where)
     folder = find_folder(where, _FILES, "model")

@@ -103,10 +103,13 @@ class Tagger:
         meta: dict[str, Any] = self._pipeline.meta
         self.identity = f"{meta['lang']}_{meta['name']} {meta['version']}, spaCy {version('spacy')}"
 
+    def parses(self, texts: Sequence[str]) -> Iterator[Doc]:
+        """Each text parsed, in order."""
+        yield from self._pipeline.pipe(map(readable, texts), batch_size=256)
+
     def actions(self, texts: Sequence[str]) -> Iterator[list[Action]]:
         """The actions of each text, in order."""
-        for doc in self._pipeline.pipe(map(readable, texts), batch_size=256):
-            yield actions_of(doc)
+        yield from map(actions_of, self.parses(texts))
 
 
 def _objects(verb: Token) -> set[str]:

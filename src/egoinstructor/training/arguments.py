@@ -28,6 +28,8 @@ class ModelArguments:
     """"sdpa" or "eager"."""
     max_num_frames: int | None = None
     """Rows of frame embeddings when starting from an image base; None for the captioner's or 32."""
+    train_decoder: bool = False
+    """Train all of the decoder, as a model that starts from nothing needs it; not with LoRA."""
     lora_rank: int = 0
     """Rank of LoRA adapters on the decoder's own linears (extra `lora`); 0 for none."""
     lora_alpha: float = 16.0
@@ -37,6 +39,11 @@ class ModelArguments:
         """Name exactly one model."""
         if bool(self.model) == bool(self.base):
             raise InputError(f"model={self.model!r} and base={self.base!r}: name exactly one of them.")
+        if self.train_decoder and self.lora_rank:
+            raise InputError(
+                f"train_decoder with lora_rank={self.lora_rank}: adapters stand in for a decoder that is not trained; "
+                "choose one of them."
+            )
 
 
 @dataclass
@@ -69,6 +76,8 @@ class DataArguments:
     """Tokens of a prompt with its answers; None for the model's."""
     shots_schedule: str | None = None
     """References by progress, as "1@0.15,2@0.4,4": one for the first 15 %, two up to 40 %, then four. None: `shots`."""
+    shuffle_references: bool = False
+    """Show a sample's references in an order drawn anew each epoch: their places then tell nothing."""
     no_reference_share: float = 0.0
     """Share of samples that are read without references."""
     feature_cache: str | None = None

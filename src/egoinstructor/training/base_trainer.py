@@ -152,7 +152,7 @@ class RunTrainer(Trainer):
         folder.mkdir(parents=True, exist_ok=True)
         model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
         state = model.state_dict() if state_dict is None else state_dict
-        names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+        names = trained_tensors(model)
         save_file({name: state[name].detach().cpu().contiguous() for name in names}, folder / WEIGHTS)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
@@ -165,6 +165,15 @@ class RunTrainer(Trainer):
         self._load_from_checkpoint(str(self.state.best_model_checkpoint))
 
 
+def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """What training changes: the trained parameters, and the running statistics of the BatchNorms among their modules."""
+    trained: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    for prefix, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and f"{prefix}.weight" in trained:
+            trained |= {f"{prefix}.{name}": buffer for name, buffer in module.named_buffers()}
+    return trained
+
+
 def load_trainable(model: nn.Module, folder: Path) -> None:
     """Put a checkpoint's tensors into a model.
 
@@ -172,7 +181,7 @@ def load_trainable(model: nn.Module, folder: Path) -> None:
         CheckpointError: they are not exactly the model's trained tensors.
     """
     saved = load_file(folder / WEIGHTS)
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    trained = trained_tensors(model)
     if wrong := saved.keys() ^ trained.keys():
         raise CheckpointError(
             f"{folder} was written by a run that trains other tensors: {', '.join(sorted(wrong)[:5])}. "

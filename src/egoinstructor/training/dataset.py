@@ -17,7 +17,7 @@ from torch.utils.data import Dataset, Sampler
 
 from egoinstructor.errors import InputError
 from egoinstructor.model.processing import EgoInstructorProcessor
-from egoinstructor.model.prompt import IGNORE, TRAINING, Prompt, clean_instruction
+from egoinstructor.model.prompt import IGNORE, TRAINING, Prompt, clean_instruction, last_answer
 from egoinstructor.records import Clip
 from egoinstructor.training.feature_cache import FeatureCache
 from egoinstructor.training.metadata import Candidate, Sample
@@ -61,11 +61,16 @@ class EpochSampler(Sampler[Draw]):
         """Draws, the empty ones included."""
         return -(-self.size // self.multiple) * self.multiple
 
-    def __iter__(self) -> Iterator[Draw]:
-        """The draws of the current epoch."""
+    def order(self) -> list[int]:
+        """The samples of the current epoch, in order."""
         order = list(range(self.size))
         if self.seed is not None:
             random.Random(f"{self.seed}/{self.epoch}").shuffle(order)
+        return order
+
+    def __iter__(self) -> Iterator[Draw]:
+        """The draws of the current epoch."""
+        order = self.order()
         for turn in range(len(self)):
             progress = (self.epoch + turn / len(self)) / self.epochs
             yield Draw(self.epoch, order[turn] if turn < self.size else None, progress)
@@ -146,6 +151,7 @@ class CaptionDataset(Dataset[Item]):
         processor: the model's.
         num_frames: frames a clip; None for the processor's.
         schedule: how many references.
+        shuffle_references: show the chosen ones that have room in any order, drawn anew each epoch.
         no_reference_share: share of samples without any.
         seed: of everything drawn.
         jitter: draw frames at random within their part of a segment, and the case of the instruction's first letter.
@@ -159,6 +165,7 @@ class CaptionDataset(Dataset[Item]):
         *,
         num_frames: int | None = None,
         schedule: ShotsSchedule,
+        shuffle_references: bool = False,
         no_reference_share: float = 0.0,
         seed: int = 0,
         jitter: bool = False,
@@ -168,6 +175,7 @@ class CaptionDataset(Dataset[Item]):
         self.processor = processor
         self.num_frames = num_frames or processor.num_frames
         self.schedule = schedule
+        self.shuffle_references = shuffle_references
         self.no_reference_share = no_reference_share
         self.seed = seed
         self.jitter = jitter
@@ -190,29 +198,33 @@ class CaptionDataset(Dataset[Item]):
         query = self._read(item, sample, rng)
         if query is None:
             return item
-        narrations: list[str] = []
+        references: list[tuple[str, Tensor, str]] = []
         for candidate in sample.references:
-            if len(narrations) == shots:
+            if len(references) == shots:
                 break
             clip = self._read(item, candidate, rng)
             if clip is not None:
-                narrations.append(candidate.narration)
-                self._keep(item, *clip)
+                references.append((candidate.narration, *clip))
+        instruction = clean_instruction(sample.instruction, rng if self.jitter else None)
         try:
-            prompt = self.processor.prompt(
-                narrations,
-                instruction=clean_instruction(sample.instruction, rng if self.jitter else None),
-                caption=sample.caption,
-                preset=TRAINING,
-            )
+            prompt = self._prompt(sample, instruction, references)
+            item.dropped = len(prompt.dropped)
+            references = references[: len(prompt.kept)]  # the most relevant ones, before they lose their order
+            if self.shuffle_references:
+                rng.shuffle(references)
+                prompt = self._prompt(sample, instruction, references)
         except InputError as error:  # texts that make no prompt
             item.failures.append((str(sample.video), str(error)))
             return item
-        item.dropped = len(prompt.dropped)
-        del item.clips[len(prompt.kept) :], item.keys[len(prompt.kept) :]
+        for _, pixels, key in references:
+            self._keep(item, pixels, key)
         self._keep(item, *query)
         item.prompt = prompt
         return item
+
+    def _prompt(self, sample: Sample, instruction: str, references: Sequence[tuple[str, Tensor, str]]) -> Prompt:
+        narrations = [narration for narration, _, _ in references]
+        return self.processor.prompt(narrations, instruction=instruction, caption=sample.caption, preset=TRAINING)
 
     def _keep(self, item: Item, clip: Tensor, key: str) -> None:
         item.clips.append(clip)
@@ -281,14 +293,8 @@ class Collator:
         if blank:
             batch["labels"].fill_(IGNORE)
         elif self.query_only:
-            batch["labels"] = self._query_labels(batch["input_ids"], batch["labels"])
+            batch["labels"] = last_answer(batch["labels"], batch["input_ids"], self.processor.answer_token_id)
         for item in items:
             item.clips = []
         batch["items"] = list(items)
         return batch
-
-    def _query_labels(self, input_ids: Tensor, labels: Tensor) -> Tensor:
-        """Keep what stands behind the last `<answer>` of each row `(B, T)`."""
-        answers = input_ids == self.processor.answer_token_id
-        behind = answers.flip(1).cumsum(1).flip(1) == 0
-        return torch.where(behind, labels, IGNORE)

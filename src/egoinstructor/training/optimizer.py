@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from torch import nn
 
 from egoinstructor.checkpoints.keys import to_theirs
 
+_MATRICES = re.compile(r"decoder\.layers\.\d+\.(attention|mlp)\.\w+(?<!_norm)\.weight")
+"""The decoder's own, which only `train_decoder` trains. (LoRA's names have more parts.)"""
+
 
 def decays(name: str) -> bool:
     """Whether weight decay applies (reference §7): to gated cross-attention, without its gates, `norm` and biases.
 
     The rule goes by the original's names, in which the feed-forward's LayerNorm is no `norm`: its weight decays.
-    LoRA adapters, which the original has not, don't.
+    The decoder's own matrices, which the original never trains, decay; LoRA adapters don't.
     """
+    if _MATRICES.fullmatch(name):
+        return True
     theirs = to_theirs(name) or ""
     return "gated_cross_attn_layer" in theirs and not any(part in theirs for part in ("_gate", "norm", "bias"))
 

@@ -118,7 +118,16 @@ FLAGS = (
     Flag("offline", "use no network: Hub ids from the local cache, Weights & Biases to the disk", type=None),
     # The evaluation.
     Flag("testonly", "evaluate, don't train", type=None),
-    Flag("save_predictions", "with --testonly: write the captions to predictions.jsonl in the run folder", type=None),
+    Flag(
+        "save_predictions",
+        "with --testonly: write predictions.jsonl, scores and report.html in the run folder",
+        type=None,
+    ),
+    Flag(
+        "zero_shot_guide",
+        "ours: with --testonly and no references, another sample's caption as text first; the original always had one",
+        type=None,
+    ),
 )
 
 
@@ -132,6 +141,7 @@ class OriginalRun:
         warnings: one for each flag that does nothing, or less than it did.
         testonly: evaluate, don't train.
         predictions: where the evaluation's captions go.
+        zero_shot_guide: whether a prompt without references opens with another sample's caption.
     """
 
     options: tuple[str, ...]
@@ -139,6 +149,7 @@ class OriginalRun:
     warnings: tuple[str, ...]
     testonly: bool
     predictions: Path | None
+    zero_shot_guide: bool
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -201,6 +212,7 @@ def translate(argv: Sequence[str] | None = None) -> OriginalRun:
         warnings=_warnings(given),
         testonly=given.testonly,
         predictions=folder / "predictions.jsonl" if given.testonly and given.save_predictions else None,
+        zero_shot_guide=given.zero_shot_guide,
     )
 
 
@@ -239,6 +251,7 @@ def _warnings(given: argparse.Namespace) -> tuple[str, ...]:
         )
     if given.max_shot and not given.xview:
         warnings.append(f"--max_shot {given.max_shot} does nothing without --xview: prompts hold no references.")
-    if given.save_predictions and not given.testonly:
-        warnings.append("--save_predictions does nothing without --testonly.")
+    for name in ("save_predictions", "zero_shot_guide"):
+        if getattr(given, name) and not given.testonly:
+            warnings.append(f"--{name} does nothing without --testonly.")
     return tuple(warnings)

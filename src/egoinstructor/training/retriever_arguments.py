@@ -55,9 +55,16 @@ class RetrieverModelArguments:
     """What made the ego features, folder or Hub id: the finished retriever then encodes ego videos by itself."""
     exo_backbone: str | None = None
     """As `ego_backbone`, for exo videos."""
+    backbone: str | None = None
+    """With videos: the backbone of both views, which is trained too, folder or Hub id."""
+    backbone_config: str | None = None
+    """Instead: the configuration of one that starts from nothing, a YAML or JSON file or a mapping: `model_type`, the sizes,
+    `image_size`, and where others are wanted `image_mean` and `image_std`."""
 
     def __post_init__(self) -> None:
         """Name exactly one start, and only sizes that it leaves open."""
+        if self.backbone and self.backbone_config:
+            raise InputError(f"backbone={self.backbone!r}, backbone_config={self.backbone_config!r}: name one of them.")
         given = [name for name in ("model", "clip_text", "tokenizer") if getattr(self, name)]
         if len(given) != 1:
             raise InputError(
@@ -96,12 +103,32 @@ class RetrieverDataArguments:
     """Folder of the ego videos' features."""
     features_exo: str = ""
     """Folder of the exo videos' features."""
+    videos_ego: str = ""
+    """Instead of features: folder of the ego videos, from which the backbone is trained too."""
+    videos_exo: str = ""
+    """Instead of features: folder of the exo videos."""
+    eval_videos_ego: str | None = None
+    """Folder of the ego videos that are evaluated; None takes `videos_ego`."""
+    eval_videos_exo: str | None = None
+    """Folder of the exo videos that are evaluated; None takes `videos_exo`."""
+    frames_cache: str | None = None
+    """Folder where the videos' frames are kept as bytes, once decoded; None for `frames` in the run's."""
+    frames_per_clip: int | None = None
+    """Of a clip's `num_frames`, how many a training step looks at, drawn anew each time; None for all."""
+    augment_shift: int = 0
+    """Pixels by which a clip's pictures are moved at random in training, at most."""
+    augment_colour: float = 0.0
+    """How strongly a clip's brightness, contrast and colours are changed at random in training, e.g. 0.2."""
+    same_verb_share: float = 0.0
+    """Share of a batch's items that are drawn with the same verb as each other, so that nouns have to be told apart."""
     num_frames: int | None = None
     """Frames a clip; None for the model's, which is 4 as published."""
     clean_narration: bool = True
     """Lower-case ego narrations and drop Ego4D's person codes."""
     exo_items: bool = True
     """Learn exo clips that no ego clip was paired with too, each as its own pair."""
+    exo_pairs: bool = False
+    """Pair these with another exo clip of the same nouns and verbs, where there is one, instead of with themselves."""
     jitter: bool = True
     """Draw frames at random within their part of a segment; the middle ones if false."""
     max_failure_rate: float = 0.05
@@ -109,13 +136,48 @@ class RetrieverDataArguments:
 
     def __post_init__(self) -> None:
         """Check what must be there, and what has a range."""
-        for name in ("train_ego", "train_exo", "features_ego", "features_exo"):
+        given = [kind for kind in ("features", "videos") if self._of(kind, "ego") or self._of(kind, "exo")]
+        if len(given) > 1:
+            raise InputError("features_* and videos_* are both given; name the features or the videos of both views.")
+        kind = given[0] if given else "features"
+        for name in ("train_ego", "train_exo", f"{kind}_ego", f"{kind}_exo"):
             if not getattr(self, name):
                 raise InputError(f"{name} is missing; docs/retriever.md says what a retriever is trained on.")
+        if not self.from_videos:
+            self._refuse_videos_options()
+        if self.exo_pairs and not self.exo_items:
+            raise InputError("exo_pairs=True is of exo clips that are items; set exo_items too, or leave it out.")
+        if self.frames_per_clip is not None and self.frames_per_clip < 1:
+            raise InputError(f"frames_per_clip={self.frames_per_clip}; a step looks at 1 frame of a clip at least.")
+        if self.augment_shift < 0:
+            raise InputError(f"augment_shift={self.augment_shift}; it must be 0 or more pixels.")
+        for name in ("augment_colour", "same_verb_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name}={getattr(self, name)}; it must lie between 0 and 1.")
         if not 0 <= self.max_failure_rate <= 1:
             raise InputError(f"max_failure_rate={self.max_failure_rate}; it must lie between 0 and 1.")
         if self.num_frames is not None and self.num_frames < 1:
             raise InputError(f"num_frames={self.num_frames}; a clip has at least 1.")
+
+    @property
+    def from_videos(self) -> bool:
+        """Whether the backbone is trained too."""
+        return bool(self.videos_ego)
+
+    def _of(self, kind: str, view: str) -> str:
+        return str(getattr(self, f"{kind}_{view}"))
+
+    def _refuse_videos_options(self) -> None:
+        names = (
+            "eval_videos_ego",
+            "eval_videos_exo",
+            "frames_cache",
+            "frames_per_clip",
+            "augment_shift",
+            "augment_colour",
+        )
+        if wrong := [name for name in names if getattr(self, name)]:
+            raise InputError(f"{wrong[0]}={getattr(self, wrong[0])!r} needs videos_ego and videos_exo; leave it out.")
 
 
 @dataclass
@@ -165,4 +227,21 @@ def parse_retriever(config: str | Path | None, overrides: Sequence[str] = ()) ->
     """
     kinds = (RetrieverModelArguments, RetrieverDataArguments, RetrieverTrainingArguments)
     model, data, training = parse_options(kinds, config, overrides)
+    _check_backbones(model, data, training)
     return model, data, training
+
+
+def _check_backbones(
+    model: RetrieverModelArguments, data: RetrieverDataArguments, training: RetrieverTrainingArguments
+) -> None:
+    """Check that a backbone is named where one is trained, and only there."""
+    trained = {name: getattr(model, name) for name in ("backbone", "backbone_config")}
+    frozen = {name: getattr(model, name) for name in ("ego_backbone", "exo_backbone")}
+    if data.from_videos and not any(trained.values()):
+        raise InputError("videos_ego and videos_exo train a backbone too: name backbone or backbone_config.")
+    if wrong := [(name, value) for name, value in (frozen if data.from_videos else trained).items() if value]:
+        name, value = wrong[0]
+        fix = "with videos, name backbone" if data.from_videos else "with features, name ego_backbone and exo_backbone"
+        raise InputError(f"{name}={value!r}: {fix}.")
+    if data.from_videos and training.gradient_checkpointing:
+        raise InputError("gradient_checkpointing=True is for features; with videos, use smaller batches.")

@@ -13,20 +13,22 @@ from transformers import CLIPModel, CLIPTextModelWithProjection, PreTrainedToken
 from egoinstructor.errors import CheckpointError, InputError
 from egoinstructor.retriever.clip_text import load_clip_text, text_sizes
 from egoinstructor.retriever.cross_view import CrossViewConfig, CrossViewModel
-from egoinstructor.retriever.cross_view_retriever import CrossViewRetriever
+from egoinstructor.retriever.cross_view_retriever import VIEWS, CrossViewRetriever
 from egoinstructor.retriever.features import FeatureFolder
 from egoinstructor.retriever.frames import TowerFrameEncoder
-from egoinstructor.retriever.interface import View
 from egoinstructor.retriever.loading import find_model, load_model, load_tokenizer, model_type
 from egoinstructor.retriever.pairs import PairRecord, check_paired, read_pairs
+from egoinstructor.training.augment import Augment
 from egoinstructor.training.callbacks import RunRecord
 from egoinstructor.training.failures import FailureLog
+from egoinstructor.training.frame_store import FrameStore
 from egoinstructor.training.retriever_arguments import (
     RetrieverArguments,
     RetrieverDataArguments,
     RetrieverModelArguments,
 )
 from egoinstructor.training.retriever_data import COUNTED, PairCollator, PairDataset, Side
+from egoinstructor.training.retriever_model import VideoCrossViewModel, open_backbone
 from egoinstructor.training.retriever_trainer import RetrieverTrainer
 from egoinstructor.training.run_folder import MODEL_FOLDER, drive, require_reporters, resume_from
 
@@ -61,7 +63,7 @@ def train_retriever(arguments: RetrieverArguments) -> Path:
     retriever = _retriever(trainer, model_options) if main else None
     drive(trainer, arguments, "retriever", resume)
     if retriever is not None:
-        retriever.save_pretrained(folder / MODEL_FOLDER)
+        retriever.save_pretrained(folder / MODEL_FOLDER, backbones=arguments[1].from_videos)
     trainer.accelerator.wait_for_everyone()
     return folder / MODEL_FOLDER
 
@@ -71,28 +73,51 @@ def build_retriever_trainer(arguments: RetrieverArguments) -> RetrieverTrainer:
     model_options, data, options = arguments
     require_reporters(options)
     train_ego, train_exo, eval_ego, eval_exo = _read(data)
-    folders: dict[View, FeatureFolder] = {
-        "ego": FeatureFolder(data.features_ego),
-        "exo": FeatureFolder(data.features_exo),
-    }
-    widths = {"ego": _width(folders["ego"], train_ego), "exo": _width(folders["exo"], train_exo)}
     set_seed(options.seed)
-    model, tokenizer = open_cross_view(model_options, widths["ego"], widths["exo"])
+    backbone = open_backbone(model_options, data.num_frames or CrossViewConfig.num_frames) if data.from_videos else None
+    if backbone is None:
+        folders = FeatureFolder(data.features_ego), FeatureFolder(data.features_exo)
+        widths = _width(folders[0], train_ego), _width(folders[1], train_exo)
+    else:
+        widths = backbone.width, backbone.width
+    cross_view, tokenizer = open_cross_view(model_options, *widths)
     if data.num_frames is not None:
-        model.config.num_frames = data.num_frames
-    num_frames = model.config.num_frames
+        cross_view.config.num_frames = data.num_frames
+    num_frames = cross_view.config.num_frames
+    if data.frames_per_clip is not None and data.frames_per_clip > num_frames:
+        raise InputError(f"frames_per_clip={data.frames_per_clip} of num_frames={num_frames}; give at most as many.")
+    if backbone is not None:
+        backbone.num_frames = num_frames
+
+    def sides(ego: Sequence[PairRecord], exo: Sequence[PairRecord], *, evaluated: bool) -> tuple[Side, Side]:
+        if backbone is None:
+            return Side("ego", ego, folders[0], widths[0]), Side("exo", exo, folders[1], widths[1])
+        ego_videos = data.eval_videos_ego if evaluated and data.eval_videos_ego else data.videos_ego
+        exo_videos = data.eval_videos_exo if evaluated and data.eval_videos_exo else data.videos_exo
+        cache = Path(data.frames_cache or Path(str(options.output_dir)) / "frames")
+        stores = [
+            FrameStore(cache, Path(videos), records, view, backbone.preprocessing, num_frames)
+            for view, records, videos in zip(VIEWS, (ego, exo), (ego_videos, exo_videos), strict=True)
+        ]
+        for store in stores:
+            with options.main_process_first(desc="decoding"):
+                store.fill()
+        return Side("ego", ego, stores[0], widths[0]), Side("exo", exo, stores[1], widths[1])
 
     def dataset(ego: Sequence[PairRecord], exo: Sequence[PairRecord], *, evaluated: bool) -> PairDataset:
+        changed = data.augment_shift or data.augment_colour
         return PairDataset(
-            Side("ego", ego, folders["ego"], widths["ego"]),
-            Side("exo", exo, folders["exo"], widths["exo"]),
+            *sides(ego, exo, evaluated=evaluated),
             tokenizer,
-            text_context=model.config.text_context,
+            text_context=cross_view.config.text_context,
             num_frames=num_frames,
+            frames_per_clip=data.frames_per_clip,
+            augment=Augment(data.augment_shift, data.augment_colour) if changed else None,
             seed=options.seed,
             jitter=data.jitter,
             clean=data.clean_narration,
             exo_items=data.exo_items,
+            exo_pairs=data.exo_pairs,
             evaluated=evaluated,
         )
 
@@ -102,6 +127,7 @@ def build_retriever_trainer(arguments: RetrieverArguments) -> RetrieverTrainer:
         eval_dataset = dataset(eval_ego, eval_exo, evaluated=True)
         if not len(eval_dataset):
             raise InputError(f"{data.eval_ego}: no clip has a pair (nv_index) that shares a noun and a verb with it.")
+    model = cross_view if backbone is None else VideoCrossViewModel(backbone, cross_view)
     return _trainer(arguments, model, tokenizer, train_dataset, eval_dataset)
 
 
@@ -182,8 +208,13 @@ def _width(folder: FeatureFolder, records: Sequence[PairRecord]) -> int:
 
 
 def _retriever(trainer: RetrieverTrainer, options: RetrieverModelArguments) -> CrossViewRetriever:
-    """The trained model as a retriever, with the backbones that are named, which stay on the CPU."""
-    model: CrossViewModel = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
+    """The trained model as a retriever, with the backbone that is trained too, or those named, which stay on the CPU."""
+    model: CrossViewModel | VideoCrossViewModel = trainer.accelerator.unwrap_model(
+        trainer.model, keep_torch_compile=False
+    )
+    tokenizer = trainer.train_dataset.tokenizer
+    if isinstance(model, VideoCrossViewModel):
+        return CrossViewRetriever(model.cross_view, tokenizer, ego=model.encoder, exo=model.encoder)
     named = (options.ego_backbone, options.exo_backbone)
     opened = {
         where: TowerFrameEncoder.from_pretrained(where, num_frames=model.config.num_frames, device="cpu")
@@ -191,12 +222,12 @@ def _retriever(trainer: RetrieverTrainer, options: RetrieverModelArguments) -> C
         if where
     }
     ego, exo = (opened.get(str(where)) for where in named)
-    return CrossViewRetriever(model, trainer.train_dataset.tokenizer, ego=ego, exo=exo)
+    return CrossViewRetriever(model, tokenizer, ego=ego, exo=exo)
 
 
 def _trainer(
     arguments: RetrieverArguments,
-    model: CrossViewModel,
+    model: CrossViewModel | VideoCrossViewModel,
     tokenizer: PreTrainedTokenizerBase,
     train_dataset: PairDataset,
     eval_dataset: PairDataset | None,
@@ -210,6 +241,7 @@ def _trainer(
     return RetrieverTrainer(
         model,
         options,
+        same_verb_share=data.same_verb_share,
         collator=PairCollator(*datasets),
         train_dataset=train_dataset,
         eval_dataset=eval_dataset,

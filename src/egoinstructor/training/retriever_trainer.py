@@ -10,30 +10,35 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from egoinstructor.errors import InputError
 from egoinstructor.retriever.cross_view import CrossViewModel, CrossViewOutput
-from egoinstructor.retriever.egoexonce import egoexo_positives, egoexonce, gather, same_item
+from egoinstructor.retriever.egoexonce import egoexo_positives, egoexonce, gather, same_action, same_item
 from egoinstructor.retriever.recall import recall_at
 from egoinstructor.training.base_trainer import RunTrainer
+from egoinstructor.training.dataset import EpochSampler
 from egoinstructor.training.failures import FailureLog, TrainingError
 from egoinstructor.training.retriever_arguments import RetrieverTrainingArguments
 from egoinstructor.training.retriever_data import PairCollator, PairDataset, PairItem
+from egoinstructor.training.retriever_model import VideoCrossViewModel
+from egoinstructor.training.verb_sampler import VerbSampler
 
 MAX_SCALE = 100.0
 """What the learned temperature's inverse is held to, as CLIP's."""
 
-_MODEL_INPUTS = ("input_ids", "ego_features", "exo_features", "is_ego")
+_FEATURES = ("ego_features", "exo_features")
+_FRAMES = ("frames", "places", "shifts", "colours")
 
 
 class RetrieverTrainer(RunTrainer):
-    """Trains `CrossViewModel`.
+    """Trains `CrossViewModel`, or it together with its backbone.
 
     Args:
         model: all of it is trained.
         args: the run's.
+        same_verb_share: of a batch; see `VerbSampler`.
         collator: for both datasets.
         train_dataset: what is learned.
         eval_dataset: pairs that are looked for, if any.
@@ -46,15 +51,17 @@ class RetrieverTrainer(RunTrainer):
 
     def __init__(
         self,
-        model: CrossViewModel,
+        model: CrossViewModel | VideoCrossViewModel,
         args: RetrieverTrainingArguments,
         *,
+        same_verb_share: float = 0.0,
         collator: PairCollator,
         train_dataset: PairDataset,
         eval_dataset: PairDataset | None = None,
         failures: FailureLog,
         **kwargs: Any,
     ) -> None:
+        self.same_verb_share = same_verb_share
         super().__init__(
             model,
             failures=failures,
@@ -69,6 +76,16 @@ class RetrieverTrainer(RunTrainer):
                 "a retriever is not trained sharded (FSDP, DeepSpeed); launch it with a DDP configuration."
             )
         self.add_callback(HeldScale())
+
+    def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> EpochSampler:
+        plain = super()._get_train_sampler(train_dataset)
+        if not self.same_verb_share:
+            return plain
+        dataset: PairDataset = self.train_dataset
+        verbs = [dataset.verb(place) for place in range(len(dataset))]
+        return VerbSampler(
+            verbs, self.same_verb_share, seed=self.args.seed, epochs=plain.epochs, multiple=plain.multiple
+        )
 
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         """Weight decay on matrices, as CLIP's; none on biases, LayerNorms and the temperature."""
@@ -98,7 +115,7 @@ class RetrieverTrainer(RunTrainer):
             TrainingError: a loss that is not a number (the samples are named), or too many unreadable clips.
         """
         items = self._count(inputs)
-        output: CrossViewOutput = model(**{name: inputs[name] for name in _MODEL_INPUTS})
+        output: CrossViewOutput = model(**_model_inputs(inputs))
         assert output.video_embeds is not None
         assert output.text_embeds is not None
         assert output.scale is not None
@@ -133,14 +150,15 @@ class RetrieverTrainer(RunTrainer):
 
         Returns:
             `ego_exo_r1`, `ego_exo_r5`: the share of ego clips that find one of their valid pairs among all exo clips of the
-            pairs, in first place or in the first five; `video_text_r1`: the share of clips of both views that find their
-            text among all texts; `pairs`: how many could be read.
+            pairs, in first place or in the first five; `same_verb_r1`: the share that finds one of the same noun in first
+            place among the exo clips of the same verb, and `same_verb_chance`: what chance finds there; `video_text_r1`:
+            the share of clips of both views that find their text among all texts; `pairs`: how many could be read.
 
         Raises:
             TrainingError: none could.
         """
         dataset: PairDataset = self.eval_dataset if eval_dataset is None else eval_dataset
-        model: CrossViewModel = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        model: nn.Module = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
         was_training = model.training
         model.eval()
         loader: DataLoader[Any] = self.get_eval_dataloader(eval_dataset)
@@ -149,9 +167,10 @@ class RetrieverTrainer(RunTrainer):
             inputs = self._prepare_inputs(batch)
             self._count(inputs)
             with self.compute_loss_context_manager():
-                output = model(**{name: inputs[name] for name in _MODEL_INPUTS})
+                output = model(**_model_inputs(inputs))
             embeddings = (output.video_embeds.float(), output.text_embeds.float())
-            facts = (inputs["is_ego"].long(), inputs["numbers"], inputs["indices"], inputs["texts"])
+            facts = [inputs["is_ego"].long()]
+            facts += [inputs[name] for name in ("numbers", "indices", "texts", "nouns", "verbs")]
             gathered = gather(*embeddings, *facts)
             parts.append(tuple(part.cpu() for part in gathered))
         model.train(was_training)
@@ -163,7 +182,15 @@ class RetrieverTrainer(RunTrainer):
 
 
 def _recalls(
-    dataset: PairDataset, video: Tensor, text: Tensor, is_ego: Tensor, numbers: Tensor, indices: Tensor, texts: Tensor
+    dataset: PairDataset,
+    video: Tensor,
+    text: Tensor,
+    is_ego: Tensor,
+    numbers: Tensor,
+    indices: Tensor,
+    texts: Tensor,
+    nouns: Tensor,
+    verbs: Tensor,
 ) -> dict[str, float]:
     """Recall of what was read: rows alternate, an ego clip, then its pair, or itself where that could not be read."""
     egos = torch.arange(0, len(video), 2)
@@ -174,14 +201,38 @@ def _recalls(
     places = {clip: place for place, clip in enumerate(exos)}
     answers = [[places[clip] for clip in dataset.answers(int(numbers[row])) if clip in places] for row in egos]
     ego_exo = recall_at(video[egos], video[list(exos.values())], answers, (1, 5))
+    same_verb = _within_verb(video, nouns, verbs, egos, torch.tensor(list(exos.values())))
     paired = torch.stack((egos, egos + 1), dim=1).flatten()
     distinct, first = _distinct(texts[paired])
     video_text = recall_at(video[paired], text[paired][first], [[place] for place in distinct.tolist()], (1,))
     return {
         "ego_exo_r1": ego_exo[1],
         "ego_exo_r5": ego_exo[5],
+        **same_verb,
         "video_text_r1": video_text[1],
         "pairs": float(len(egos)),
+    }
+
+
+def _within_verb(video: Tensor, nouns: Tensor, verbs: Tensor, egos: Tensor, exos: Tensor) -> dict[str, float]:
+    """How often the nearest exo clip of the same verb has the same noun, and how often any would have.
+
+    Args:
+        video: unit vectors `(N, D)`.
+        nouns: ids `(N, K)`.
+        verbs: ids `(N, L)`.
+        egos: rows that are looked for; each has a right one among `exos`.
+        exos: rows of the gallery.
+    """
+    rows = torch.cat((egos, exos))
+    right = same_action(nouns[rows], verbs[rows])[: len(egos), len(egos) :]  # (egos, exos)
+    gallery = same_action(verbs[rows], verbs[rows])[: len(egos), len(egos) :]
+    scores = video[egos] @ video[exos].T
+    best = scores.masked_fill(~right, float("-inf")).amax(dim=1)
+    wrong = scores.masked_fill(right | ~gallery, float("-inf")).amax(dim=1)
+    return {
+        "same_verb_r1": (best > wrong).double().mean().item(),
+        "same_verb_chance": (right.sum(dim=1) / gallery.sum(dim=1)).double().mean().item(),
     }
 
 
@@ -190,6 +241,11 @@ def _distinct(texts: Tensor) -> tuple[Tensor, list[int]]:
     kinds, places = texts.unique(return_inverse=True)
     first = {int(place): row for row, place in reversed(list(enumerate(places)))}
     return places, [first[place] for place in range(len(kinds))]
+
+
+def _model_inputs(inputs: dict[str, Any]) -> dict[str, Tensor]:
+    """What a model takes of a batch: features, or frames where it has a backbone."""
+    return {name: inputs[name] for name in ("input_ids", "is_ego", *(_FRAMES if "frames" in inputs else _FEATURES))}
 
 
 class HeldScale(TrainerCallback):

@@ -1,8 +1,7 @@
-"""A training run from its options to a ready model folder; and the evaluation of one."""
+"""A training run from its options to a ready model folder."""
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,11 @@ from egoinstructor.checkpoints.convert import load_original
 from egoinstructor.checkpoints.loading import load
 from egoinstructor.checkpoints.writing import whole_folder
 from egoinstructor.errors import InputError
-from egoinstructor.model.modeling import EgoInstructorForConditionalGeneration
+from egoinstructor.model.modeling import EgoInstructorForConditionalGeneration, TrainableReport
 from egoinstructor.model.processing import EgoInstructorProcessor
 from egoinstructor.model.revision import weights_revision
 from egoinstructor.training.arguments import Arguments, CaptionerTrainingArguments, DataArguments, ModelArguments
-from egoinstructor.training.callbacks import RunRecord, SampleCaptions, caption_sample
+from egoinstructor.training.callbacks import RunRecord, SampleCaptions
 from egoinstructor.training.dataset import CaptionDataset, Collator, ShotsSchedule
 from egoinstructor.training.failures import FailureLog
 from egoinstructor.training.feature_cache import FeatureCache
@@ -51,29 +50,6 @@ def train(arguments: Arguments) -> Path:
     return _finish(trainer, arguments[0], folder)
 
 
-def evaluate(arguments: Arguments, *, predictions: Path | None = None) -> dict[str, Any]:
-    """Loss and captions of the evaluation samples, in one process.
-
-    Args:
-        arguments: as for `train`; `eval_data`/`eval_config` name the samples, or else `train_data`/`train_config`.
-        predictions: a JSONL file to write the captions to.
-
-    Returns:
-        `eval_loss`, counts, and the captions.
-    """
-    trainer = build_trainer(arguments)
-    dataset = trainer.eval_dataset or trainer.train_dataset
-    dataset.jitter = False
-    metrics = trainer.evaluate(dataset)
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    captions = [caption_sample(model, dataset.processor, dataset, i) for i in range(len(dataset))]
-    if predictions is not None and trainer.is_world_process_zero():
-        predictions.parent.mkdir(parents=True, exist_ok=True)
-        lines = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in captions)
-        predictions.write_text(lines, encoding="utf-8")
-    return {**metrics, **trainer.failure_counts(), "captions": captions}
-
-
 def build_trainer(arguments: Arguments) -> CaptionerTrainer:
     """Model, data and trainer of a run, ready to start."""
     model_options, data, options = arguments
@@ -81,7 +57,11 @@ def build_trainer(arguments: Arguments) -> CaptionerTrainer:
     model, processor = open_model(model_options)
     if data.max_length is not None:
         processor.max_length = min(processor.max_length, data.max_length)
-    logger.info("%s", model.freeze_pretrained())
+    trained = model.freeze_pretrained()
+    if model_options.train_decoder:
+        model.decoder.requires_grad_(True)
+        trained = TrainableReport.of(model)
+    logger.info("%s", trained)
     if model_options.lora_rank:
         add_lora(model, model_options.lora_rank, model_options.lora_alpha)
     model.config.use_cache = False
@@ -95,6 +75,7 @@ def build_trainer(arguments: Arguments) -> CaptionerTrainer:
         train_samples,
         processor,
         schedule=schedule,
+        shuffle_references=data.shuffle_references,
         no_reference_share=data.no_reference_share,
         jitter=data.jitter,
         **common,

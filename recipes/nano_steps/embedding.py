@@ -1,0 +1,80 @@
+"""What the trained retriever makes of a split's clips: computed once, and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from egoinstructor.journal import whole_file
+from egoinstructor.records import Clip
+from egoinstructor.retriever.interface import Retriever, View
+from nano_steps.clips import SECONDS, Camera, KitchenClip, of_camera
+
+NEIGHBOURS = 30
+"""How-to clips that count as looking alike."""
+
+
+def files(clips: Sequence[KitchenClip], split: Path) -> list[Clip]:
+    """The clips as files."""
+    return [Clip(split / f"{clip.name}.mp4", 0.0, SECONDS) for clip in clips]
+
+
+def embed_split(
+    retriever: Retriever,
+    clips: Sequence[KitchenClip],
+    split: Path,
+    kept: Path,
+    views: Sequence[Camera] = ("ego", "exo"),
+) -> dict[View, Tensor]:
+    """Embeddings `(N, D)` of a split's clips of each view, in their order.
+
+    Args:
+        retriever: makes them.
+        clips: of the split.
+        split: its folder.
+        kept: a file with those that were made before; made anew if they are of another retriever, or of other clips.
+        views: those that are wanted.
+    """
+    wanted = {view: of_camera(clips, view) for view in views}
+    revision = retriever.identity.revision
+    found = _kept(kept, {view: len(some) for view, some in wanted.items()}, revision)
+    if found is None:
+        made = {view: retriever.encode_video(files(some, split), view).contiguous() for view, some in wanted.items()}
+        with whole_file(kept) as partial:
+            save_file(made, partial, {"revision": revision})
+        return dict(made)
+    return found
+
+
+def _kept(file: Path, rows: Mapping[Camera, int], revision: str) -> dict[View, Tensor] | None:
+    if not file.exists():
+        return None
+    with safe_open(file, "pt") as kept:
+        found: dict[View, Tensor] = {view: kept.get_tensor(view) for view in rows if view in kept.keys()}  # noqa: SIM118
+        same = (kept.metadata() or {}).get("revision") == revision
+    return found if same and {view: len(values) for view, values in found.items()} == rows else None
+
+
+def neighbours(clips: Sequence[KitchenClip], rows: dict[View, Tensor]) -> dict[str, list[str]]:
+    """For each clip's name the names of the how-to clips of another noun that are nearest to it, nearest first."""
+    exo = of_camera(clips, "exo")
+    ids = {noun: i for i, noun in enumerate(sorted({clip.noun for clip in clips}))}
+    nouns = torch.tensor([ids[clip.noun] for clip in exo])
+    found = {}
+    for view, vectors in rows.items():
+        queries = of_camera(clips, view)
+        for first in range(0, len(queries), 1024):
+            some = queries[first : first + 1024]
+            scores = vectors[first : first + 1024] @ rows["exo"].T  # (n, M)
+            same = torch.tensor([ids[clip.noun] for clip in some])[:, None] == nouns
+            best = scores.masked_fill(same, -torch.inf).topk(min(NEIGHBOURS, len(exo)))
+            for clip, places, values in zip(some, best.indices.tolist(), best.values.tolist(), strict=True):
+                found[clip.name] = [
+                    exo[i].name for i, value in zip(places, values, strict=True) if value > float("-inf")
+                ]
+    return found

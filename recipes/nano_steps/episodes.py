@@ -1,0 +1,215 @@
+"""What the captioner learns from: a query with up to four references, of which one, in most episodes, names what is seen.
+
+Reading a name off a reference has to be worth it. So references come from other events and other kitchens; the match is
+one of four, whose order training shuffles; the others look alike; and in most of the episodes with a match every invented
+name is replaced by a new one, which can't be known and must be read. In a share of episodes nothing matches, and what is
+known has to be remembered.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from egoinstructor.journal import whole_file
+from egoinstructor.simulation import names
+from egoinstructor.simulation.catalogue import nouns
+from egoinstructor.simulation.narration import ego_narration
+from nano_steps.clips import SECONDS, KitchenClip, is_invented, of_camera
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """The shares of what an episode may be.
+
+    Args:
+        references: of an episode.
+        exo_queries: how-to clips as queries, captioned as an ego clip would be: twice the pictures to learn from.
+        no_match: episodes in which no reference has the query's noun.
+        same_verb: matches that have the query's verb too, where there is one.
+        hard: of the other references, those that look alike or have the query's verb; the rest are any.
+        renewed: of the episodes with a match, those with new names.
+    """
+
+    references: int = 4
+    exo_queries: float = 0.2
+    no_match: float = 0.15
+    same_verb: float = 0.8
+    hard: float = 0.5
+    renewed: float = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """A query and its references, the match first.
+
+    Args:
+        query: the clip, with the caption that is to be learned as its narration.
+        references: how-to clips with what is said.
+        matched: whether the first has the query's noun.
+    """
+
+    query: KitchenClip
+    references: tuple[KitchenClip, ...]
+    matched: bool
+
+
+class Episodes:
+    """Draws episodes from a split's clips.
+
+    Args:
+        clips: of one split.
+        neighbours: for a clip's name the names of how-to clips that look alike, nearest first; by a retriever. Without
+            one, clips of the same verb stand in.
+        mixture: None for the defaults.
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[KitchenClip],
+        neighbours: Mapping[str, Sequence[str]] | None = None,
+        mixture: Mixture | None = None,
+    ) -> None:
+        self.mixture = mixture or Mixture()
+        self.ego, self.exo = of_camera(clips, "ego"), of_camera(clips, "exo")
+        self._neighbours = neighbours or {}
+        self._by_name = {clip.name: clip for clip in self.exo}
+        self._by_noun: dict[str, list[KitchenClip]] = defaultdict(list)
+        self._by_verb: dict[str, list[KitchenClip]] = defaultdict(list)
+        for clip in self.exo:
+            self._by_noun[clip.noun].append(clip)
+            self._by_verb[clip.verb].append(clip)
+
+    def draw(self, random: Random, query: KitchenClip) -> Episode:
+        """An episode around a clip."""
+        mixture = self.mixture
+        query = _captioned(query)
+        match = None if random.random() < mixture.no_match else self._match(random, query)
+        chosen = [] if match is None else [match]
+        while len(chosen) < mixture.references:
+            other = self._other(random, query, chosen)
+            if other is None:
+                break
+            chosen.append(other)
+        episode = Episode(query, tuple(chosen), match is not None)
+        if match is not None and random.random() < mixture.renewed:
+            episode = renew(random, episode)
+        return episode
+
+    def _match(self, random: Random, query: KitchenClip) -> KitchenClip | None:
+        alike = [clip for clip in self._by_noun[query.noun] if _elsewhere(query, clip)]
+        same = [clip for clip in alike if clip.verb == query.verb]
+        if same and random.random() < self.mixture.same_verb:
+            alike = same
+        return random.choice(alike) if alike else None
+
+    def _other(self, random: Random, query: KitchenClip, chosen: Sequence[KitchenClip]) -> KitchenClip | None:
+        """Another clip, of another noun than the query's; None if a few draws find none."""
+        near = [self._by_name[name] for name in self._neighbours.get(query.name, ())]
+        for hard in (random.random() < self.mixture.hard, False):
+            pool = (near or self._by_verb[query.verb]) if hard else self.exo
+            for _ in range(20 if pool else 0):
+                clip = random.choice(pool)
+                if clip.noun != query.noun and clip not in chosen and _elsewhere(query, clip):
+                    return clip
+        return None
+
+    def write(self, out: Path, count: int, *, seed: int, prefix: str = "", match_first: bool = True) -> None:
+        """Write a JSONL of episodes: every ego clip as often as any other, and how-to clips in their share.
+
+        Args:
+            out: the file.
+            count: episodes.
+            seed: of everything drawn.
+            prefix: of the videos' names, such as "train/".
+            match_first: list the match first, for `shots_schedule` with `shuffle_references`; else in any order, for
+                evaluation.
+
+        Raises:
+            InputError: the file can't be written.
+        """
+        exo = round(count * self.mixture.exo_queries)
+        queries = [(clip, turn) for turn, clip in _in_turn(self.ego, count - exo)]
+        queries += [(clip, turn) for turn, clip in _in_turn(self.exo, exo)]
+        with whole_file(out) as partial, partial.open("w", encoding="utf-8") as file:
+            for query, turn in queries:
+                random = Random(f"{seed}/{query.name}/{turn}")
+                episode = self.draw(random, query)
+                references = list(episode.references)
+                if not match_first:
+                    random.shuffle(references)
+                file.write(_line(episode.query, references, prefix))
+
+    def write_without_references(self, out: Path, *, how_to: bool, prefix: str = "") -> None:
+        """Write what a captioner without references learns from: the data set of a baseline.
+
+        Args:
+            out: the file.
+            how_to: after the ego clips all how-to clips too, captioned as an ego clip would be, as episodes have them.
+            prefix: of the videos' names.
+
+        Raises:
+            InputError: the file can't be written.
+        """
+        with whole_file(out) as partial, partial.open("w", encoding="utf-8") as file:
+            file.writelines(alone(clip, prefix) for clip in [*self.ego, *(self.exo if how_to else ())])
+
+
+def alone(clip: KitchenClip, prefix: str = "") -> str:
+    """A line of JSONL: a clip, of either camera, as a query without references, captioned as an ego clip would be."""
+    return _line(_captioned(clip), (), prefix)
+
+
+def _captioned(clip: KitchenClip) -> KitchenClip:
+    return replace(clip, narration=ego_narration(clip.verb, clip.noun, clip.target))
+
+
+def _in_turn(clips: Sequence[KitchenClip], count: int) -> list[tuple[int, KitchenClip]]:
+    return [(i // len(clips), clips[i % len(clips)]) for i in range(count if clips else 0)]
+
+
+def _elsewhere(query: KitchenClip, clip: KitchenClip) -> bool:
+    return clip.event != query.event and clip.kitchen != query.kitchen
+
+
+def _line(query: KitchenClip, references: Sequence[KitchenClip], prefix: str) -> str:
+    def segment(clip: KitchenClip) -> dict[str, Any]:
+        return {"video": f"{prefix}{clip.name}", "start": 0.0, "end": SECONDS}
+
+    shown = [{**segment(clip), "narration": clip.narration} for clip in references]
+    return json.dumps({**segment(query), "caption": query.narration, "references": shown}) + "\n"
+
+
+# ---------------------------------------------------------------------- new names
+
+
+def renew(random: Random, episode: Episode) -> Episode:
+    """The same episode with another name for each invented thing, in the query and its references alike."""
+    clips = (episode.query, *episode.references)
+    old = list(dict.fromkeys(clip.noun for clip in clips if is_invented(clip.noun)))
+    if not old:
+        return episode
+    new = dict(zip(old, fresh_names(random, len(old)), strict=True))
+    pattern = re.compile(rf"\b({'|'.join(old)})\b")
+    query, *references = (
+        replace(clip, narration=pattern.sub(lambda found: new[found.group()], clip.narration)) for clip in clips
+    )
+    return Episode(query, tuple(references), episode.matched)
+
+
+def fresh_names(random: Random, count: int) -> list[str]:
+    """Names by the rule of SimKitchen's own, none of which they are, held-out ones included."""
+    letters = (names.FIRST, names.VOWELS, names.MIDDLE, names.VOWELS, names.LAST)
+    never, beginnings = names.WORDS.split(), tuple(noun for noun in nouns() if not is_invented(noun))
+    found: dict[str, None] = {}
+    while len(found) < count:
+        name = "".join(map(random.choice, letters))
+        if name not in nouns() and name not in never and not name.startswith(beginnings):
+            found[name] = None
+    return list(found)

@@ -1,0 +1,144 @@
+"""METEOR 1.5 in a Java process of its own: pairs of texts → the statistics that its score is made of.
+
+Starting takes seconds (it reads its paraphrases), so one process serves any number of calls; `close` ends it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import weakref
+from collections.abc import Sequence
+from contextlib import suppress
+from threading import Lock, Thread
+from types import TracebackType
+from typing import IO, Self
+
+import numpy as np
+
+from egoinstructor.evaluation.java import JavaError, find_java, last_words, packaged
+from egoinstructor.evaluation.metric import Array, Metric, combine_meteor
+
+STATISTICS = 23
+_JAR = "meteor/meteor-1.5.jar"
+_SEPARATOR = "|||"
+
+
+class Meteor:
+    """A running METEOR, to be closed, or used as a context.
+
+    Raises:
+        MissingExtraError: without pycocoevalcap or Java.
+        JavaError: it can't be started.
+    """
+
+    def __init__(self) -> None:
+        jar = packaged(_JAR, "METEOR")
+        command = [
+            find_java("METEOR"),
+            "-Dfile.encoding=UTF-8",
+            "-Xmx2G",
+            "-jar",
+            str(jar),
+            "-",
+            "-",
+            "-stdio",
+            "-l",
+            "en",
+            "-norm",
+        ]
+        # Not a pipe: nobody reads it while METEOR works, and a full pipe would stop it for ever.
+        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._complaints}
+        try:
+            self._process: subprocess.Popen[bytes] = subprocess.Popen(command, **pipes)  # type: ignore[call-overload]
+        except OSError as error:
+            self._complaints.close()
+            raise JavaError(f"METEOR: {command[0]} can't be started: {error}.") from error
+        self._lock = Lock()
+        self._end = weakref.finalize(self, _end, self._process, self._complaints)  # at the latest when Python ends
+
+    def score(self, captions: Sequence[str], references: Sequence[Sequence[str]]) -> Metric:
+        """METEOR of each caption and of the set.
+
+        Raises:
+            JavaError: METEOR stopped, or answered with something else.
+        """
+        parts = self.statistics(captions, references)
+        return Metric("METEOR", combine_meteor(parts), parts)
+
+    def statistics(self, captions: Sequence[str], references: Sequence[Sequence[str]]) -> Array:
+        """METEOR's counts for each caption `(N, 23)`, against the reference that fits best.
+
+        Args:
+            captions: N texts of one line.
+            references: one or more for each.
+
+        Raises:
+            JavaError: METEOR stopped, or answered with something else.
+        """
+        lines = [_line(caption, truths) for caption, truths in zip(captions, references, strict=True)]
+        with self._lock:
+            if not self._end.alive:
+                raise JavaError("METEOR was closed; open another.")
+            assert self._process.stdin is not None
+            assert self._process.stdout is not None
+            # Written while the answers are read: with both in one thread each side could wait for the other to read.
+            writer = Thread(target=_write, args=(self._process.stdin, lines), daemon=True)
+            writer.start()
+            rows = [self._row(self._process.stdout.readline()) for _ in lines]
+            writer.join()
+        parts = np.array(rows, dtype=np.float64).reshape(len(rows), STATISTICS)
+        whole = (parts[:, 20] == 1) & (parts[:, [21, 22]] == parts[:, [0, 1]]).all(1)
+        parts[whole, 20] = 0  # one chunk that is the whole text is no fragment: so METEOR counts when it sums up
+        return parts
+
+    def close(self) -> None:
+        """End the process and wait for it. May be called again."""
+        self._end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _row(self, answer: bytes) -> list[float]:
+        try:
+            row = [float(number) for number in answer.split()]
+        except ValueError:
+            row = []
+        if len(row) != STATISTICS:
+            self._process.kill()  # out of step: what it says next belongs to another caption
+            self._process.wait()
+            self._complaints.seek(0)
+            said = answer.decode("utf-8", "replace").strip()
+            complaint = last_words(self._complaints.read())
+            self.close()
+            raise JavaError(f"METEOR answered {said!r}; {STATISTICS} numbers were expected. {complaint}")
+        return row
+
+
+def _line(caption: str, references: Sequence[str]) -> str:
+    *truths, said = (text.replace(_SEPARATOR, "") for text in (*references, caption))
+    return f" {_SEPARATOR} ".join(["SCORE", *truths, said.replace("  ", " ")])  # as pycocoevalcap does
+
+
+def _write(stdin: IO[bytes], lines: Sequence[str]) -> None:
+    with suppress(OSError, ValueError):  # it died or was closed: the reader sees that
+        for line in lines:
+            stdin.write(line.encode("utf-8", "replace") + b"\n")
+        stdin.flush()
+
+
+def _end(process: subprocess.Popen[bytes], complaints: IO[bytes]) -> None:
+    with suppress(OSError):
+        assert process.stdin is not None
+        process.stdin.close()
+    process.kill()
+    process.wait()
+    assert process.stdout is not None
+    process.stdout.close()
+    complaints.close()
