@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from egoinstructor.errors import require_extra
 from egoinstructor.journal import whole_file
 from simkitchen_parts.evaluation import NONE, RETRIEVED
 from simkitchen_parts.models import MODELS, RETRIEVAL
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 METRIC = "CIDEr"
 SHOTS = {0: NONE, 1: "retrieved 1", 2: "retrieved 2", 4: RETRIEVED}
@@ -39,14 +42,35 @@ def add_plot(page: Path, results: Mapping[str, Any]) -> str:
     panels = [bucket for bucket in PANELS if all(METRIC in some.get(bucket, {}) for some in curve.values())]
     if not panels:
         return ""
+    figure = draw(scores, curve, panels)
+    from matplotlib import rc_context
+
+    with rc_context(STYLE), whole_file(page.parent / FILE) as partial:
+        figure.savefig(partial, format="svg", metadata={"Date": None})
+    return (
+        f"![CIDEr with 0, 1, 2 and 4 retrieved references, and of models without retrieval]({FILE.as_posix()})\n\n"
+        "CIDEr (×100) over the number of retrieved references; bars and bands: standard deviation over seeds.\n\n"
+    )
+
+
+def draw(scores: Mapping[tuple[str, str], Any], curve: Mapping[int, Any], panels: Sequence[str]) -> Figure:
+    """A panel for each bucket, all on one scale.
+
+    Args:
+        scores: by model and condition, each bucket's.
+        curve: those of the retrieval model, by its references.
+        panels: the buckets.
+
+    Raises:
+        MissingExtraError: without matplotlib.
+    """
     require_extra("matplotlib", "train", "The plot")
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     with rc_context(STYLE):
-        figure = Figure(
-            figsize=(9, 3.8), layout="constrained", facecolor="white"
-        )  # white is legible on a dark page too
+        # White is legible on a dark page too.
+        figure = Figure(figsize=(9, 3.8), layout="constrained", facecolor="white")
         for axes, bucket in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True):
             for model in MODELS[1:]:
                 if level := scores.get((model, NONE), {}).get(bucket, {}).get(METRIC):
@@ -65,13 +89,9 @@ def add_plot(page: Path, results: Mapping[str, Any]) -> str:
                 label="with retrieval",
             )
             axes.set(title=f"{bucket}, {curve[0][bucket]['queries']} queries", xlabel="references", xticks=list(curve))
-            axes.set_ylim(bottom=0)
             axes.grid(alpha=0.25)
-        figure.axes[0].set_ylabel("CIDEr × 100")
-        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
-        with whole_file(page.parent / FILE) as partial:
-            figure.savefig(partial, format="svg", metadata={"Date": None})
-    return (
-        f"![CIDEr with 0, 1, 2 and 4 retrieved references, and of models without retrieval]({FILE.as_posix()})\n\n"
-        "CIDEr (×100) over the number of retrieved references; bars and bands: standard deviation over seeds.\n\n"
-    )
+        first = figure.axes[0]
+        first.set_ylim(bottom=0)  # last: it also fixes the top, of all panels
+        first.set_ylabel("CIDEr × 100")
+        figure.legend(*first.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    return figure

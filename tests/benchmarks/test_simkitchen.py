@@ -29,7 +29,7 @@ from simkitchen_parts import references as choose
 from simkitchen_parts.captions import caption_all, latents, patches, read_captions, write_captions
 from simkitchen_parts.kitchen import Kitchen, KitchenLibrary, library_vectors, open_library
 from simkitchen_parts.models import MODELS, Files, check_alike, library_data, train, training_facts
-from simkitchen_parts.plot import add_plot
+from simkitchen_parts.plot import add_plot, draw
 from simkitchen_parts.references import Shown
 from simkitchen_parts.retriever_scores import retriever_scores
 from simkitchen_parts.table import BEGIN, END, markdown, write_between
@@ -324,6 +324,17 @@ def test_the_whole_table(trained, toy_retriever, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(evaluation, "caption_all", None)  # what was captioned is found again
     assert main(["caption", *command]) == 0
     assert main(["evaluate", *command]) == 0
+
+
+def test_no_panel_of_the_plot_is_cut_off():
+    def cell(value):
+        return {"queries": 2, "CIDEr": {"mean": value, "sd": 0.0}}
+
+    curve = {shots: {"seen": cell(1.0), "long tail": cell(1.0 + shots)} for shots in (0, 1, 2, 4)}
+    figure = draw({("ego", "none"): {"seen": cell(0.5), "long tail": cell(7.0)}}, curve, ("seen", "long tail"))
+    for axes in figure.axes:
+        assert axes.get_ylim()[0] == 0
+        assert axes.get_ylim()[1] > 500
 
 
 def test_without_cider_there_is_no_plot(tmp_path):
