@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 
 import pytest
 
@@ -12,12 +11,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory):
-    pytest.importorskip("mujoco")
     from egoinstructor.simulation.rendering import Settings
+    from egoinstructor.simulation.screen import set_up_rendering
     from nano import Recipe, Scale
     from nano_steps.captioner import Sizes
 
-    os.environ.setdefault("MUJOCO_GL", "egl")
+    set_up_rendering()  # before MuJoCo is imported, which chooses its way to render then
     out = tmp_path_factory.mktemp("nano")
     retriever = {
         "backbone_config": json.dumps({
