@@ -6,6 +6,8 @@
 `--data` holds the rendered splits, `--work` is the folder of `recipes/nano.py`, which makes retriever, tokenizer, episodes
 and the first captioner before. Each model, and each model's captions under each condition, is kept in WORK/benchmark and
 found again, so a run that was stopped goes on. Tune on `--split validation`; open the test once.
+With `--queries N` only the ego clips of a split's first N events are queries, and the library still has the how-to clips of
+all events. Captions, references and results of each N are kept apart.
 
 `train` takes one model after another; give other `--models` or `--seeds` to a second process that runs beside it, and what
 both need is trained by one of them. Options that it doesn't know are `egoinstructor train`'s, and must be the same for all.
@@ -45,6 +47,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, help="folder of the rendered splits")
     parser.add_argument("--work", type=Path, help="the recipe's folder")
     parser.add_argument("--split", choices=("validation", "test"), default="test")
+    parser.add_argument(
+        "--queries", type=int, metavar="N", help="caption the first N events only; the library is of all (default: all)"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--models", choices=MODELS, nargs="+", default=list(MODELS))
     parser.add_argument("--config", type=Path, default=ROOT / "configs" / "nano_captioner.yaml")
@@ -73,7 +78,7 @@ def _run(options: argparse.Namespace, more: list[str]) -> None:
     for name in needed:
         if getattr(options, name) is None:
             raise InputError(f"--{name} is missing; {options.command!r} needs it.")
-    files = Files(options.data or Path(), options.work, options.config)
+    files = Files(options.data or Path(), options.work, options.config, queries=options.queries)
     if options.command == "train":
         for seed in options.seeds:
             for model in options.models:
@@ -83,7 +88,7 @@ def _run(options: argparse.Namespace, more: list[str]) -> None:
         asked = prepare(files, options.split, options.seeds, options.models)
         all_captions(files, asked, options.split, options.seeds, options.models)
         return
-    file = files.split(options.split) / "results.json"
+    file = files.asked(options.split) / "results.json"
     if options.command == "evaluate":
         results = evaluate(files, options.split, options.seeds, options.models, options.metrics)
         with whole_file(file) as partial:

@@ -29,6 +29,7 @@ from egoinstructor.cli import INTERRUPTED
 from egoinstructor.errors import EgoInstructorError, InputError
 from egoinstructor.fields import read_object
 from egoinstructor.journal import whole_file
+from egoinstructor.model.calibration import FILE as CALIBRATION
 from egoinstructor.retriever.interface import Retriever
 from egoinstructor.retriever.opening import open_retriever
 from egoinstructor.simulation.dataset import simulate
@@ -42,7 +43,7 @@ from nano_steps.embedding import embed_split, neighbours
 from nano_steps.episodes import Episodes, Mixture
 from nano_steps.gate import same_verb_gate
 from nano_steps.practice import STEPS
-from nano_steps.processes import run_to_end
+from nano_steps.processes import flags, run_to_end
 from nano_steps.shipping import replace_folders, ship_demo, ship_model
 
 logger = logging.getLogger("nano")
@@ -72,7 +73,7 @@ class Scale:
         captioner: further options of the captioner's training.
     """
 
-    events: tuple[int, int, int] = (6000, 600, 600)
+    events: tuple[int, int, int] = (6000, 600, 1800)
     render: Settings = field(default_factory=lambda: Settings(size=96, frames=8))
     vocabulary: int = tokenizer.VOCABULARY
     sizes: Sizes = field(default_factory=Sizes)
@@ -248,7 +249,7 @@ class Recipe:
         return True
 
     def assets(self) -> bool:
-        """Copy both into the package; the model card there stays.
+        """Copy both into the package; the model card there stays, a calibration, which is another model's, goes.
 
         Raises:
             InputError: one of them is missing.
@@ -258,6 +259,13 @@ class Recipe:
             if not source.exists():
                 raise InputError(f"{source} is missing; take the step {step!r} first.")
         replace_folders((self.model, self.demo_files), self.package, keep=CARD)
+        shipped = self.package / self.model.name
+        if not (shipped / CALIBRATION).exists():
+            measure = ["--data", self._split("validation"), "--model", shipped, "--write", shipped]
+            logger.info(
+                "its captions have no confidence until 'benchmarks/calibration.py' has run: %s",
+                " ".join(map(str, ["python", REPOSITORY / "benchmarks" / "calibration.py", *measure])),
+            )
         return True
 
     def _episodes(self, split: Split, mixture: Mixture | None = None) -> Episodes:
@@ -296,7 +304,7 @@ class Recipe:
         command += ["--config", str(REPOSITORY / "configs" / f"nano_{task}.yaml")]
         always = {"output_dir": run, "seed": self.seed, "resume_from_checkpoint": "last"}
         always["use_cpu"] = not torch.cuda.is_available()
-        command += [text for name, value in {**options, **always}.items() for text in (f"--{name}", str(value))]
+        command += flags({**options, **always})
         status = run_to_end([*command, *more], {"OMP_NUM_THREADS": "1"} if processes > 1 else None)
         if status:
             raise InputError(f"the {task}'s training ended with {status}; see above. The same command goes on.")

@@ -6,10 +6,10 @@ import shutil
 
 import pytest
 
-from egoinstructor import Captioner, Clip, Reference
+from egoinstructor import Captioner, Clip, Reference, load_video
 from egoinstructor.errors import InputError
 from egoinstructor.library.library import ExoLibrary
-from egoinstructor.library.records import ClipEntry
+from egoinstructor.library.records import ClipEntry, Filter
 from egoinstructor.library.references import Retrieval
 from egoinstructor.library.selection import SelectionRules
 from egoinstructor.video.identity import content_digest
@@ -93,6 +93,17 @@ def test_a_batch_is_its_single_runs(captioner, library, videos):
     alone = [captioner.caption_batch([(clip, ())], library=library, shots=2, **GENERATION)[0] for clip in clips]
     assert [c.text for c in together] == [c.text for c in alone]
     assert [c.references for c in together] == [c.references for c in alone]
+
+
+def test_frames_find_what_their_file_finds(captioner, library, videos, toy_retriever):
+    """Only that they are of a video in the library is not known of them: whoever made them says so."""
+    expected = captioner.caption(videos["ego"], library=library, shots=2, **GENERATION)
+    frames = load_video(videos["ego"], num_frames=toy_retriever.identity.num_frames)
+    own = Retrieval(where=Filter(exclude_digests=(content_digest(videos["ego"]),)))
+    ((references, _),) = captioner.find([Clip(frames)], library, 2, own)
+    assert references == expected.references
+    (((first, *_), _),) = captioner.find([Clip(frames)], library, 2)
+    assert first.narration == "my own hands"
 
 
 def test_dissimilar_clips_are_not_used(captioner, library, videos):

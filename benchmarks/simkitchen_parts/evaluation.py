@@ -26,7 +26,16 @@ from simkitchen_parts import references as choose
 from simkitchen_parts import scores
 from simkitchen_parts.captions import caption_all, latents, patches, read_captions, write_captions
 from simkitchen_parts.kitchen import Kitchen, KitchenLibrary, open_library
-from simkitchen_parts.models import MODELS, RETRIEVAL, Files, check_alike, one_at_a_time, training_facts
+from simkitchen_parts.models import (
+    LEARNED,
+    MODELS,
+    RETRIEVAL,
+    Files,
+    check_alike,
+    check_learned,
+    one_at_a_time,
+    training_facts,
+)
 from simkitchen_parts.references import References
 from simkitchen_parts.retriever_scores import retriever_scores
 
@@ -66,10 +75,12 @@ def prepare(files: Files, split: str, seeds: Sequence[int], models: Sequence[str
             if not files.model(model, seed, split).exists():
                 raise InputError(f"{files.run(model, seed, split)} holds no finished model; 'train' it first.")
     check_alike(files, models, seeds, split)
-    kitchen = Kitchen.read(files.data / split)
+    if LEARNED in models:
+        check_learned(files, split)
+    kitchen = Kitchen.read(files.data / split, files.queries)
     with one_at_a_time(files.split(split)):
-        shelf = open_library(kitchen, open_retriever(files.retriever), files.split(split))
-        return Asked(kitchen, shelf, *all_references(kitchen, shelf, files.split(split) / "references"))
+        shelf = open_library(kitchen, open_retriever(files.retriever), files.split(split), files.asked(split))
+        return Asked(kitchen, shelf, *all_references(kitchen, shelf, files.asked(split) / "references"))
 
 
 def evaluate(
@@ -100,6 +111,7 @@ def evaluate(
     training = read_clips(files.data / "train")
     howto = list(kitchen.howto.values())
     results = about(split, seeds) | {
+        "first events": files.queries,
         "queries": len(kitchen.queries),
         "library": len(howto),
         "coverage": scores.coverage(kitchen.queries, scores.named_elsewhere(kitchen.queries, howto)),
@@ -170,10 +182,8 @@ def all_references(
         "noun taken out": found(choose.own_event_and_noun(kitchen)),
         "own event kept": found(lambda query: []),
     }
+    choose.check_made_of(kitchen, folder)
     shown = {name: choose.kept(folder / choose.file_name(name), make) for name, make in by_search.items()}
-    for query in kitchen.queries:
-        if query.event not in shown[RETRIEVED]:
-            raise InputError(f"{folder} was made of other clips; remove it.")
     shown |= {f"retrieved {shots}": choose.cut(shown[RETRIEVED], shots) for shots in (1, 2)}
     shown["random 4"] = choose.at_random(kitchen)
     shown["oracle 4"] = choose.best(kitchen)
@@ -205,7 +215,7 @@ def all_captions(
             }
             if None in of_condition.values():
                 with one_at_a_time(files.split(split)):
-                    clips = patches(kitchen, model, processor, files.split(split) / "patches.safetensors")
+                    clips = patches(kitchen, model, processor, files.asked(split) / "patches.safetensors")
                 seen = latents(model, clips)
             for condition, known in of_condition.items():
                 made = known

@@ -14,8 +14,8 @@ from egoinstructor.library.library import ExoLibrary
 from egoinstructor.library.records import ClipEntry
 from egoinstructor.records import Clip
 from egoinstructor.retriever.interface import Retriever
-from nano_steps.clips import SECONDS, KitchenClip, of_camera, read_clips
-from nano_steps.embedding import embed_split
+from nano_steps.clips import KitchenClip, of_camera, read_clips
+from nano_steps.embedding import embed_split, file_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +33,29 @@ class Kitchen:
     howto: Mapping[str, KitchenClip]
 
     @classmethod
-    def read(cls, folder: Path) -> Kitchen:
+    def read(cls, folder: Path, first: int | None = None) -> Kitchen:
+        """Read a split.
+
+        Args:
+            folder: where its clips are.
+            first: of only so many events, from the first on, the ego clips are queries; None for all. How-to clips are
+                those of all events.
+
+        Raises:
+            InputError: no ego clips, or fewer events than that.
+        """
         clips = read_clips(folder)
-        if not of_camera(clips, "ego"):
-            raise InputError(f"{folder} has no ego clips; render it with 'egoinstructor simulate'.")
         howto = {clip.event: clip for clip in of_camera(clips, "exo")}
-        return cls(folder, tuple(of_camera(clips, "ego")), howto)
+        events = len({clip.event for clip in clips})
+        if first is not None and not 1 <= first <= events:
+            raise InputError(f"queries of the first {first} events: {folder} has {events}; give 1 to {events}.")
+        queries = tuple(of_camera(clips if first is None else read_clips(folder, first), "ego"))
+        if not queries:
+            raise InputError(f"{folder} has no ego clips; render it with 'egoinstructor simulate'.")
+        return cls(folder, queries, howto)
 
     def clip(self, clip: KitchenClip) -> Clip:
-        return Clip(self.folder / f"{clip.name}.mp4", 0.0, SECONDS)
+        return file_of(clip, self.folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +73,14 @@ class KitchenLibrary:
     ego: Mapping[str, Tensor]
 
 
-def open_library(kitchen: Kitchen, retriever: Retriever, folder: Path) -> KitchenLibrary:
+def open_library(kitchen: Kitchen, retriever: Retriever, folder: Path, asked: Path | None = None) -> KitchenLibrary:
     """Make the library, or find the one that was made before.
 
     Args:
         kitchen: the split.
         retriever: embeds both views.
-        folder: keeps the library and the ego clips' embeddings.
+        folder: keeps the library.
+        asked: keeps the embeddings of the ego clips; None for the same folder.
 
     Raises:
         InputError: one that another retriever made, or clips that can't be read.
@@ -79,7 +94,8 @@ def open_library(kitchen: Kitchen, retriever: Retriever, folder: Path) -> Kitche
         raise InputError(
             f"{len(missing)} how-to clips could not be read, the first is {missing[0]}. Render them again."
         )
-    rows = embed_split(retriever, kitchen.queries, kitchen.folder, folder / "ego.safetensors", ("ego",))["ego"]
+    kept = (asked or folder) / "ego.safetensors"
+    rows = embed_split(retriever, kitchen.queries, kitchen.folder, kept, ("ego",))["ego"]
     return KitchenLibrary(library, entries, dict(zip((q.event for q in kitchen.queries), rows, strict=True)))
 
 

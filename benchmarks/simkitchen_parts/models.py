@@ -13,12 +13,11 @@ what is said as it is.
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import random
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,14 +26,14 @@ import yaml
 
 from egoinstructor.errors import InputError
 from egoinstructor.fields import json_lines
-from egoinstructor.journal import Journal, whole_file
+from egoinstructor.journal import Journal, one_run, whole_file
 from egoinstructor.training.arguments import CaptionerTrainingArguments
 from egoinstructor.training.run_folder import MODEL_FOLDER
 from nano_steps.captioner import Sizes, make_captioner
 from nano_steps.clips import read_clips
 from nano_steps.episodes import Episodes, alone
 from nano_steps.practice import STEPS
-from nano_steps.processes import run_to_end
+from nano_steps.processes import flags, run_to_end
 from simkitchen_parts.kitchen import Kitchen
 from simkitchen_parts.references import file_name
 
@@ -62,6 +61,7 @@ class Files:
         config: the captioner's training options, for every model.
         sizes: of the captioner; None for nano's.
         practice: steps of text alone before its training.
+        queries: of only so many events of a split, from the first on, the ego clips are captioned; None for all.
     """
 
     data: Path
@@ -69,6 +69,7 @@ class Files:
     config: Path
     sizes: Sizes | None = None
     practice: int = STEPS
+    queries: int | None = None
 
     @property
     def retriever(self) -> Path:
@@ -101,8 +102,12 @@ class Files:
         return run if (run / RECORD).exists() else None
 
     def split(self, split: str) -> Path:
-        """What is kept of a split: library, embeddings, references."""
+        """What is kept of a split, whichever of its ego clips are captioned: the library."""
         return self.own / split
+
+    def asked(self, split: str) -> Path:
+        """What is kept of its queries: embeddings, references, results. Each number of queries has its own folder."""
+        return self.split(split) if self.queries is None else self.split(split) / self._first
 
     def run(self, model: str, seed: int, split: str) -> Path:
         """A training run. The recipe's own captioner is one of them; the one that learns a library is a split's own."""
@@ -117,7 +122,12 @@ class Files:
 
     def captions(self, model: str, seed: int, split: str, condition: str) -> Path:
         """Kept in the model's own run, and removed with it."""
-        return self.run(model, seed, split) / "captions" / split / file_name(condition)
+        name = split if self.queries is None else f"{split}-{self._first}"
+        return self.run(model, seed, split) / "captions" / name / file_name(condition)
+
+    @property
+    def _first(self) -> str:
+        return f"first-{self.queries}"
 
 
 def train(files: Files, model: str, seed: int, split: str, more: Sequence[str] = ()) -> bool:
@@ -180,7 +190,7 @@ def train(files: Files, model: str, seed: int, split: str, more: Sequence[str] =
             "resume_from_checkpoint": "last",
         }
         command = [sys.executable, "-m", "egoinstructor", "train", "--config", str(files.config), *more]
-        command += [text for name, value in options.items() for text in (f"--{name}", str(value))]
+        command += flags(options)
         print(f"training {run.name}", file=sys.stderr, flush=True)
         began = time.perf_counter()
         try:
@@ -192,17 +202,13 @@ def train(files: Files, model: str, seed: int, split: str, more: Sequence[str] =
     return True
 
 
-@contextmanager
-def one_at_a_time(folder: Path) -> Iterator[None]:
+def one_at_a_time(folder: Path) -> AbstractContextManager[None]:
     """A folder, for one process at a time."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"waiting for {folder.name}, which another process makes", file=sys.stderr, flush=True)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+
+    def waits() -> None:
+        print(f"waiting for {folder.name}, which another process makes", file=sys.stderr, flush=True)
+
+    return one_run(folder, waits=waits)
 
 
 def check_alike(files: Files, models: Sequence[str], seeds: Sequence[int], split: str) -> None:
@@ -277,18 +283,38 @@ def training_data(files: Files, model: str) -> Path:
     return path
 
 
+def check_learned(files: Files, split: str) -> None:
+    """See that the library that a model has learned is the one that others read from.
+
+    Raises:
+        InputError: it is not.
+    """
+    path = _library_data(files, split)
+    learned = {line["video"] for line in _lines(path) if line["video"].startswith(f"{split}/")}
+    howto = {f"{split}/{clip.name}" for clip in Kitchen.read(files.data / split).howto.values()}
+    if path.exists() and learned != howto:
+        raise InputError(
+            f"{LEARNED} has learned {len(learned)} how-to clips, and {files.data / split} has {len(howto)}, or others: "
+            f"remove {path} and {files.own / 'models' / f'{LEARNED}-{split}-*'}, and 'train' it again."
+        )
+
+
+def _library_data(files: Files, split: str) -> Path:
+    return files.own / "data" / f"library-{split}.jsonl"
+
+
 def library_data(files: Files, split: str) -> Path:
     """The library's clips, and as many of training's."""
-    path = files.own / "data" / f"library-{split}.jsonl"
+    path = _library_data(files, split)
     if not path.exists():
-        trained = training_data(files, BASE).read_text("utf-8").splitlines()
+        trained = training_data(files, BASE).read_text("utf-8").splitlines(keepends=True)
         howto = Kitchen.read(files.data / split).howto
-        told = [alone(clip, f"{split}/").rstrip("\n") for clip in howto.values()]
+        told = [alone(clip, f"{split}/") for clip in howto.values()]
         draw = random.Random(split)
         repeated = told * max(1, len(trained) // max(1, len(told)))
         lines = [*repeated, *draw.sample(trained, min(len(trained), len(repeated)))]
         with whole_file(path) as partial:
-            partial.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+            partial.write_text("".join(lines), "utf-8")
     return path
 
 

@@ -6,13 +6,16 @@ kitchen, and every library could have it only because the data set renders both 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 
-from egoinstructor.fields import json_lines
+from egoinstructor.captioner import SHOTS
+from egoinstructor.errors import InputError
+from egoinstructor.fields import json_lines, read_object
 from egoinstructor.journal import whole_file
 from egoinstructor.library.records import Filter
 from egoinstructor.library.references import Retrieval, find_references
@@ -20,8 +23,6 @@ from egoinstructor.simulation.catalogue import SURFACES, nouns
 from nano_steps.clips import KitchenClip, is_invented
 from simkitchen_parts.kitchen import Kitchen, KitchenLibrary
 from simkitchen_parts.words import with_noun
-
-SHOTS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +161,27 @@ def _renamed(noun: str, shown: Shown, new: Mapping[str, str]) -> Shown:
 def cut(references: References, shots: int) -> References:
     """The most similar only: selection takes hits in their order, so these are what would be found for fewer."""
     return {query: shown[:shots] for query, shown in references.items()}
+
+
+def check_made_of(kitchen: Kitchen, folder: Path) -> None:
+    """See that the references in a folder are of these queries and this library, and note which, where there are none.
+
+    Raises:
+        InputError: they are of others.
+    """
+    told = [
+        [query.event for query in kitchen.queries],
+        [[e, kitchen.howto[e].narration] for e in sorted(kitchen.howto)],
+    ]
+    digest = hashlib.blake2b(json.dumps(told).encode(), digest_size=16).hexdigest()
+    asked = {"queries": len(kitchen.queries), "library": len(kitchen.howto), "digest": digest}
+    file = folder / "made_of.json"
+    if any(folder.glob("*.jsonl")):
+        if not file.exists() or read_object(file) != asked:
+            raise InputError(f"{folder} was made of other clips than {kitchen.folder} has now; remove it.")
+        return
+    with whole_file(file) as partial:
+        partial.write_text(json.dumps(asked) + "\n", "utf-8")
 
 
 def file_name(condition: str) -> str:

@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from egoinstructor.errors import InputError
-from egoinstructor.evaluation.statistics import bootstrap
 from nano_steps.recall import ACTION, NOUN, NOUN_BY_VERB, recalls
 from simkitchen_parts.kitchen import Kitchen, KitchenLibrary, library_vectors
-from simkitchen_parts.scores import BUCKETS, of_bucket
+from simkitchen_parts.scores import BUCKETS, interval, of_bucket
 
 TOP = (1, 5)
 MEASURES = {
@@ -43,15 +41,7 @@ def retriever_scores(kitchen: Kitchen, shelf: KitchenLibrary) -> dict[str, Any]:
                 "left out": len(of_bucket(kitchen.queries, bucket)) - len(places),
             }
             for i, k in enumerate(TOP):
-                scores[f"R@{k}"] = {"mean": float(found[places, i].mean()), **_interval(found[places, i], kitchens)}
+                scores[f"R@{k}"] = {"mean": float(found[places, i].mean()), **interval(found[places, i], kitchens)}
                 scores[f"R@{k} by chance"] = float(expected[places, i].mean())
             table.setdefault(bucket, {})[name] = scores
     return table
-
-
-def _interval(values: np.ndarray, kitchens: list[str]) -> dict[str, float]:
-    try:
-        found = bootstrap(values, kitchens)
-    except InputError:  # one kitchen alone
-        return {}
-    return {"low": found.low, "high": found.high}

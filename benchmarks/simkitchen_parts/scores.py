@@ -74,7 +74,7 @@ def condition_scores(
         row: dict[str, Any] = {"queries": len(some)}
         for name, values in marks.items():
             mine = values[:, places]  # (S, n)
-            row[name] = _spread(mine.mean(1)) | _interval(mine.mean(0), kitchens)
+            row[name] = _spread(mine.mean(1)) | interval(mine.mean(0), kitchens)
         readable = [i for i in places if queries[i].event in named]
         row[IF_NAMED] = _spread(marks["noun"][:, readable].mean(1)) if readable else {}
         parts = _by_verb(some, marks["noun"][:, places])  # (S, n, 2V)
@@ -84,7 +84,7 @@ def condition_scores(
             if found:
                 combine = combine_of(name)
                 row[name] = _spread([float(combine(part.sum(0))) for part in found])
-                row[name] |= _interval(np.concatenate(found, 1), kitchens, _mean_of_seeds(combine, len(found)))
+                row[name] |= interval(np.concatenate(found, 1), kitchens, _mean_of_seeds(combine, len(found)))
         table[bucket] = row
     return table
 
@@ -92,7 +92,7 @@ def condition_scores(
 def caption_metrics(
     queries: Sequence[KitchenClip], captions: Mapping[str, str], metrics: Sequence[str], meteor: Meteor | None = None
 ) -> CaptionScores:
-    """CIDEr and METEOR without `#C C`; CIDEr's document frequencies are those of all the split's captions."""
+    """CIDEr and METEOR without `#C C`; CIDEr's document frequencies are those of all queries' captions."""
     said = {query.event: captions[query.event] for query in queries}
     truths = {query.event: [truth(query)] for query in queries}
     return score_captions(said, truths, metrics, "nlgeval", clean=True, meteor=meteor)
@@ -240,7 +240,14 @@ def _mean_of_seeds(combine: Combine, seeds: int) -> Combine:
     return mean
 
 
-def _interval(values: Array, kitchens: Sequence[str], combine: Combine | None = None) -> dict[str, float]:
+def interval(values: Array, kitchens: Sequence[str], combine: Combine | None = None) -> dict[str, float]:
+    """A bootstrap interval of a mean over whole kitchens; of one kitchen there is none.
+
+    Args:
+        values: of each query `(N,)`, or parts `(N, K)`.
+        kitchens: of each query.
+        combine: makes a score of summed parts; None for the mean.
+    """
     if len(set(kitchens)) < 2:
         return {}
     found = bootstrap(values, kitchens, combine=combine)

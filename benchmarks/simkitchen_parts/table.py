@@ -73,12 +73,12 @@ def _head(results: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in results["versions"].items())
     kept = "; ".join(f"{bucket} {_percent(share)}" for bucket, share in results["coverage"].items())
     lines = [
-        f"Split `{results['split']}`: {results['queries']} queries, a library of {results['library']} how-to clips. "
+        f"Split `{results['split']}`: {_queries(results)}, a library of {results['library']:,} how-to clips. "
         f"{_seeds(results['seeds'])}. {results['date']}; {results['machine']}; {versions}.",
         "In per cent: mean ± standard deviation over seeds; in brackets a 95 % bootstrap interval over the ego clips' "
         "kitchens. *Verb*, *noun*: the right word; *noun if named*: of the queries whose noun another event's clip in the "
         "library names; *noun by verb*: the mean over verbs of each verb's noun accuracy; *sentence*: word for word. CIDEr "
-        "and METEOR (×100) are of the texts without `#C C`, CIDEr's document frequencies of all the split's captions. The "
+        "and METEOR (×100) are of the texts without `#C C`, CIDEr's document frequencies of all queries' captions. The "
         "query's own event is never among its references; an oracle knows the query's verb and noun. The model that has "
         "learned the library has seen that clip too. How-to clips are learned with captions like those of ego clips "
         "(`#C C …`): of the library's, that tells that model more plainly what they show than retrieval is told.",
@@ -86,6 +86,11 @@ def _head(results: Mapping[str, Any]) -> str:
     ]
     lines += [f"{name} is left out: {why}" for name, why in results["missing metrics"].items()]
     return "\n\n".join(lines)
+
+
+def _queries(results: Mapping[str, Any]) -> str:
+    first = results.get("first events")
+    return f"{results['queries']:,} queries" + (f" of its first {first:,} events" if first else "")
 
 
 def _seeds(seeds: Sequence[int]) -> str:

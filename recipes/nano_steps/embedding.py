@@ -21,7 +21,12 @@ NEIGHBOURS = 30
 
 def files(clips: Sequence[KitchenClip], split: Path) -> list[Clip]:
     """The clips as files."""
-    return [Clip(split / f"{clip.name}.mp4", 0.0, SECONDS) for clip in clips]
+    return [file_of(clip, split) for clip in clips]
+
+
+def file_of(clip: KitchenClip, split: Path) -> Clip:
+    """A clip of a split's folder as a file."""
+    return Clip(split / f"{clip.name}.mp4", 0.0, SECONDS)
 
 
 def embed_split(

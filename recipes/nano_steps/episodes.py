@@ -13,6 +13,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -206,10 +207,16 @@ def renew(random: Random, episode: Episode) -> Episode:
 def fresh_names(random: Random, count: int) -> list[str]:
     """Names by the rule of SimKitchen's own, none of which they are, held-out ones included."""
     letters = (names.FIRST, names.VOWELS, names.MIDDLE, names.VOWELS, names.LAST)
-    never, beginnings = names.WORDS.split(), tuple(noun for noun in nouns() if not is_invented(noun))
+    taken, beginnings = _taken()
     found: dict[str, None] = {}
     while len(found) < count:
         name = "".join(map(random.choice, letters))
-        if name not in nouns() and name not in never and not name.startswith(beginnings):
+        if name not in taken and not name.startswith(beginnings):
             found[name] = None
     return list(found)
+
+
+@cache
+def _taken() -> tuple[frozenset[str], tuple[str, ...]]:
+    """What no new name may be, and what none may begin with."""
+    return frozenset([*nouns(), *names.WORDS.split()]), tuple(noun for noun in nouns() if not is_invented(noun))

@@ -14,7 +14,7 @@ from torch import Tensor
 from egoinstructor.model.modeling import EgoInstructorForConditionalGeneration
 from egoinstructor.model.processing import EgoInstructorProcessor
 from egoinstructor.model.prompt import Prompt, last_answer
-from egoinstructor.simulation.catalogue import VERBS
+from egoinstructor.simulation.catalogue import TARGETS, VERBS
 from egoinstructor.simulation.narration import TEMPLATES, ego_narration, exo_narration
 from nano_steps.episodes import fresh_names
 
@@ -23,7 +23,7 @@ BATCH = 32
 LEARNING_RATE = 2e-3
 WARM_UP = 40
 
-_VERBS = tuple(verb for verb in VERBS if verb not in ("put", "pour"))  # these need a target
+_VERBS = tuple(verb for verb in VERBS if verb not in TARGETS)
 
 
 def practise(

@@ -7,6 +7,11 @@ import subprocess
 from collections.abc import Mapping, Sequence
 
 
+def flags(options: Mapping[str, object]) -> list[str]:
+    """Options as a command line has them: `--name value` each."""
+    return [text for name, value in options.items() for text in (f"--{name}", str(value))]
+
+
 def run_to_end(command: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
     """Run a command until it ends by itself.
 

@@ -12,7 +12,7 @@ from random import Random
 import torch
 
 from egoinstructor.assets import NANO
-from egoinstructor.captioner import Captioner
+from egoinstructor.captioner import SHOTS, Captioner
 from egoinstructor.checkpoints.loading import load
 from egoinstructor.checkpoints.writing import whole_folder
 from egoinstructor.errors import CheckpointError, InputError
@@ -26,7 +26,6 @@ from nano_steps.clips import SECONDS, KitchenClip, of_camera, read_clips
 from nano_steps.embedding import files
 
 SOURCE = "simkitchen"
-SHOTS = 4
 RETRIEVER = "retriever"
 
 

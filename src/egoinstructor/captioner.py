@@ -7,8 +7,7 @@ One reading of `caption_batch` explains the product. A captioner holds no state 
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,36 +15,35 @@ import torch
 from torch import Tensor
 
 from egoinstructor.checkpoints.convert import load_original
-from egoinstructor.checkpoints.loading import load
+from egoinstructor.checkpoints.loading import find_captioner, load
 from egoinstructor.clip_encoder import ClipEncoder
-from egoinstructor.errors import InputError, VideoError
-from egoinstructor.library.places import entry_path
-from egoinstructor.library.records import ClipEntry, Hit
-from egoinstructor.library.references import Retrieval, find_references, gone
+from egoinstructor.errors import InputError
+from egoinstructor.library.records import ClipEntry
+from egoinstructor.library.references import Retrieval
+from egoinstructor.live import MAX_LATENCY, LiveCaptions
+from egoinstructor.model.calibration import Calibration
 from egoinstructor.model.device import place
 from egoinstructor.model.modeling import EgoInstructorForConditionalGeneration
 from egoinstructor.model.processing import EgoInstructorProcessor
 from egoinstructor.model.prompt import TRAINING, PromptPreset
 from egoinstructor.model.quantization import quantize_int8
-from egoinstructor.records import Caption, Clip, Dropped, Reference
+from egoinstructor.model.scores import WANTED, caption_scores
+from egoinstructor.model.streaming import texts_and_result
+from egoinstructor.records import Caption, Clip, Dropped, Frames, Reference
+from egoinstructor.reference_finder import SHOTS, Found, ReferenceFinder
 from egoinstructor.retriever.interface import Retriever
 from egoinstructor.retriever.opening import open_retriever
 from egoinstructor.retriever.preprocessing import Preprocessing
 from egoinstructor.video.decode import Sampling
+from egoinstructor.video.live import NOMINAL_RATE, SECONDS, LiveFrames, WindowCutter
 
 if TYPE_CHECKING:
     from egoinstructor.library.library import ExoLibrary
 
-logger = logging.getLogger(__name__)
+__all__ = ["SHOTS", "Captioner", "Found", "Query"]
 
 Query = tuple[Clip, Sequence[Reference]]
 """An ego clip and its references, most relevant first."""
-
-Found = tuple[tuple[Reference, ...], tuple[Dropped, ...]]
-"""References out of a library, most relevant first; and the hits that were passed over."""
-
-SHOTS = 4
-"""References looked for in a library unless another number is asked for: what the published model was trained with."""
 
 
 class Captioner:
@@ -55,6 +53,7 @@ class Captioner:
         model: on the device that it is to run on.
         processor: its processor.
         cached_clips: how many encoded clips to keep for further calls (0.4 MB each at published size in fp32).
+        calibration: what a caption's score says of its being right; None where that was not measured.
     """
 
     def __init__(
@@ -63,10 +62,13 @@ class Captioner:
         processor: EgoInstructorProcessor,
         *,
         cached_clips: int = 256,
+        calibration: Calibration | None = None,
     ) -> None:
         self.model = model.eval()
         self.processor = processor
+        self.calibration = calibration
         self.encoder = ClipEncoder(self.model, processor, cached_clips=cached_clips)
+        self._finder = ReferenceFinder(self.encoder, self.model.dtype)
 
     @classmethod
     def from_pretrained(
@@ -93,9 +95,11 @@ class Captioner:
             CheckpointError: the folder can't be used.
             InputError: a device that can't be used, or that has no int8.
         """
-        model, processor = load(folder, dtype=dtype, attn_implementation=attn_implementation, device_map=device_map)
+        path = find_captioner(folder)
+        calibration = Calibration.from_folder(path)
+        model, processor = load(path, dtype=dtype, attn_implementation=attn_implementation, device_map=device_map)
         model = model if device_map else place(model, device)
-        return cls(quantize_int8(model) if int8 else model, processor)
+        return cls(quantize_int8(model) if int8 else model, processor, calibration=calibration)
 
     @classmethod
     def from_original(
@@ -132,7 +136,7 @@ class Captioner:
 
     def caption(
         self,
-        video: str | Path | bytes,
+        video: str | Path | bytes | Frames,
         references: Sequence[Reference] = (),
         *,
         start: float | None = None,
@@ -142,7 +146,7 @@ class Captioner:
         """Caption one ego clip.
 
         Args:
-            video: file, folder of pieces, or encoded bytes.
+            video: file, folder of pieces, encoded bytes, or frames.
             references: most relevant first; or none, and a `library` among the options.
             start: seconds; None for the start of the video.
             end: seconds; None for its end.
@@ -153,6 +157,95 @@ class Captioner:
         """
         clip = Clip(video, start, end)  # type: ignore[arg-type]  # Clip makes a path of a string
         return self.caption_batch([(clip, references)], **options)[0]
+
+    def caption_stream(
+        self,
+        video: str | Path | bytes | Frames,
+        references: Sequence[Reference] = (),
+        *,
+        start: float | None = None,
+        end: float | None = None,
+        library: ExoLibrary | None = None,
+        retrieval: Retrieval | None = None,
+        shots: int | None = None,
+        **options: Any,
+    ) -> Iterator[str | Caption]:
+        """Caption one ego clip, greedily, and show the text as its tokens come.
+
+        Whoever takes no more of it stops the generation at the next token. Work starts when the first is asked for.
+
+        Args:
+            video: as in `caption`.
+            references: as in `caption`.
+            start: as in `caption`.
+            end: as in `caption`.
+            library: as in `caption_batch`.
+            retrieval: as in `caption_batch`.
+            shots: as in `caption_batch`.
+            **options: as `caption_batch` takes them, but beams.
+
+        Yields:
+            The text so far, whenever there is more of it; at last the `Caption`, as `caption(…, num_beams=1)` gives it.
+
+        Raises:
+            InputError: beams, or as `caption_batch`.
+            VideoError: as `caption_batch`.
+        """
+        if options.setdefault("num_beams", 1) != 1:
+            raise InputError(
+                f"num_beams={options['num_beams']}: what beams say is known at the end only. Leave it out, or use caption()."
+            )
+        query: Query = (Clip(video, start, end), references)  # type: ignore[arg-type]  # Clip makes a path of a string
+
+        def write(watched: dict[str, Any]) -> Caption:
+            told = {"library": library, "retrieval": retrieval, "shots": shots, **options, **watched}
+            return self.caption_batch([query], **told)[0]
+
+        return texts_and_result(write, lambda tokens: self.processor.captions(torch.tensor([tokens]))[0])
+
+    def stream(
+        self,
+        frames: LiveFrames,
+        references: Sequence[Reference] = (),
+        *,
+        seconds: float = SECONDS,
+        overlap: float = 0.0,
+        rate: float = NOMINAL_RATE,
+        name: str = "stream",
+        max_latency: float | None = MAX_LATENCY,
+        num_frames: int | None = None,
+        preset: PromptPreset = TRAINING,
+        **options: Any,
+    ) -> LiveCaptions:
+        """Caption a stream, window by window, while it comes.
+
+        A thread takes the frames. Where they come faster than captions can be written, windows are left out rather than
+        put off, and each caption says how many were.
+
+        Args:
+            frames: `(seconds, uint8 RGB (H, W, 3))` one by one, or `Frames` of several; of any source, as it comes.
+            references: for every window, as in `caption`; or none, and a `library` among the options.
+            seconds: length of a window.
+            overlap: seconds that a window shares with the one before.
+            rate: frames per second of the stream, where it is known: the windows' frames are then those of a file.
+            name: the stream as messages and captions name it.
+            max_latency: seconds that a window may wait for its turn. None: drop nothing, and let the stream wait instead.
+            num_frames: frames a window; None for the model's own.
+            preset: which of the original's ways to ask.
+            **options: as `caption_batch` takes them; greedy unless `num_beams` says otherwise.
+
+        Returns:
+            An iterator of `LiveCaption`, to be closed when it isn't used up (`with captioner.stream(…) as captions:`).
+
+        Raises:
+            InputError: a length, an overlap or a latency that is not allowed.
+        """
+        count = self.processor.num_frames if num_frames is None else num_frames
+        cutter = WindowCutter(seconds, overlap, num_frames=count, policy=preset.sampling, rate=rate, name=name)
+        told = {"num_beams": 1, **options, "num_frames": count, "preset": preset}
+        return LiveCaptions(
+            frames, cutter, lambda window: self.caption(window, references, **told), max_latency=max_latency
+        )
 
     @torch.inference_mode()
     def caption_batch(
@@ -227,7 +320,8 @@ class Captioner:
 
         latents = None if blind else self._latents(queries, read, frames, preset.sampling, legacy_video_order)
         batch = self.processor(written, latents=latents).to(self.model.device)
-        sequences = self.model.generate(**batch, **generation)
+        outputs = self.model.generate(**batch, **{**generation, **WANTED})
+        scores = caption_scores(outputs, batch["input_ids"].shape[1], self.processor.end_token_id).tolist()
         return [
             Caption(
                 text=text,
@@ -235,9 +329,18 @@ class Captioner:
                 references=references,
                 dropped=(*(_too_long(all_[i]) for i in prompt.dropped), *others),
                 prompt=prompt.text,
+                score=score,
+                confidence=None if self.calibration is None else self.calibration(score),
             )
-            for text, (query, _), references, all_, prompt, others in zip(
-                self.processor.captions(sequences), queries, read, chosen, written, passed_over, strict=True
+            for text, score, (query, _), references, all_, prompt, others in zip(
+                self.processor.captions(outputs.sequences),
+                scores,
+                queries,
+                read,
+                chosen,
+                written,
+                passed_over,
+                strict=True,
             )
         ]
 
@@ -261,7 +364,6 @@ class Captioner:
             clips.append([latents[clip].to(self.model.device) for clip in order])
         return clips
 
-    @torch.inference_mode()
     def find(
         self,
         clips: Sequence[Clip],
@@ -272,52 +374,8 @@ class Captioner:
         num_frames: int | None = None,
         sampling: Sampling = TRAINING.sampling,
     ) -> list[Found]:
-        """The references of each ego clip out of a library, their latents with them; and the hits that were passed over.
-
-        Args:
-            clips: egocentric.
-            library: opened with its retriever.
-            shots: references for each; None for 4. A library may have fewer.
-            retrieval: how they are looked for; None for the defaults.
-            num_frames: frames a clip; None for the model's own.
-            sampling: the policy that chooses them.
-
-        Raises:
-            InputError: a library without its retriever, or a negative number of shots.
-            VideoError: an ego clip that can't be read.
-        """
-        shots = SHOTS if shots is None else shots
-        if shots < 0:
-            raise InputError(f"{shots} shots; ask for 0 (the clip alone) or more.")
-        key, roots = self.encoder.latents_key(num_frames, sampling), library.sources()
-        retriever = library.need_retriever()
-        embedded = retriever.encode_video(clips, view="ego") if shots > 0 else None
-        broken: dict[str, str] = {}
-        while True:  # until no clip that was chosen turns out to be unreadable
-            selections = find_references(
-                library, clips, shots, retrieval, latents_key=key, broken=broken, queries=embedded
-            )
-            entries = [hit.entry for selection in selections for hit in selection.chosen]
-            latents, failures = self.read_entries(library, entries, num_frames=num_frames, sampling=sampling)
-            if not failures:
-                break
-            broken |= failures
-
-        def reference(hit: Hit) -> Reference:
-            entry = hit.entry
-            return Reference(entry_path(entry, roots), entry.text, entry.start, entry.end, hit.score, latents[entry.id])
-
-        def dropped(hit: Hit, reason: str) -> Dropped:
-            entry = hit.entry
-            return Dropped(Clip(entry_path(entry, roots), entry.start, entry.end), entry.text, reason, hit.score)
-
-        return [
-            (
-                tuple(reference(hit) for hit in selection.chosen),
-                tuple(dropped(hit, why) for hit, why in selection.passed_over),
-            )
-            for selection in selections
-        ]
+        """The references of each ego clip out of a library, as `ReferenceFinder.find` gives them."""
+        return self._finder.find(clips, library, shots, retrieval, num_frames=num_frames, sampling=sampling)
 
     def read_entries(
         self,
@@ -327,53 +385,8 @@ class Captioner:
         num_frames: int | None = None,
         sampling: Sampling = TRAINING.sampling,
     ) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """Latents of a library's clips, by id: those that it keeps, and the others encoded now and kept there.
-
-        Fresh ones are rounded as kept ones are, so that a clip's first caption is that of every later time.
-
-        Args:
-            library: that has the clips.
-            entries: the clips; duplicates are fine.
-            num_frames: frames a clip; None for the model's own.
-            sampling: the policy that chooses them.
-
-        Returns:
-            Id → latents `(L, V)` in the model's number format; and of clips that can't be read, id → the reason.
-        """
-        key, roots = self.encoder.latents_key(num_frames, sampling), library.sources()
-        wanted = {entry.id: entry for entry in entries}
-        latents = library.latents(list(wanted), key)
-        clips: dict[str, Clip] = {}
-        failures: dict[str, str] = {}
-        for id, entry in wanted.items():
-            if id not in latents:
-                path = entry_path(entry, roots)
-                if (reason := gone(library, entry, path)) is not None:
-                    failures[id] = reason
-                else:
-                    clips[id] = Clip(path, entry.start, entry.end)
-        fresh, broken = self._encode_readable(clips, num_frames, sampling)
-        if fresh:
-            _keep(library, fresh, key)
-        return {id: one.to(self.model.dtype) for id, one in (latents | fresh).items()}, failures | broken
-
-    def _encode_readable(
-        self, clips: Mapping[str, Clip], num_frames: int | None, sampling: Sampling
-    ) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """Latents in bf16 of the clips that can be read, and why the others can't, by id."""
-        try:
-            encoded = self.encode(list(clips.values()), num_frames=num_frames, sampling=sampling)
-            return {id: encoded[clip].to(torch.bfloat16) for id, clip in clips.items()}, {}
-        except VideoError as error:
-            if len(clips) == 1:
-                return {}, dict.fromkeys(clips, str(error))
-        fresh: dict[str, Tensor] = {}
-        failures: dict[str, str] = {}
-        for id, clip in clips.items():
-            read, failed = self._encode_readable({id: clip}, num_frames, sampling)
-            fresh |= read
-            failures |= failed
-        return fresh, failures
+        """Latents of a library's clips, as `ReferenceFinder.read_entries` gives them."""
+        return self._finder.read_entries(library, entries, num_frames=num_frames, sampling=sampling)
 
     def encode(
         self, clips: Sequence[Clip], *, num_frames: int | None = None, sampling: Sampling = TRAINING.sampling
@@ -411,14 +424,6 @@ class Captioner:
     def latents_key(self) -> str:
         """What a library keeps this captioner's latents under."""
         return self.encoder.latents_key()
-
-
-def _keep(library: ExoLibrary, latents: Mapping[str, Tensor], key: str) -> None:
-    """Keep latents in a library, if it can be written."""
-    try:
-        library.put_latents(latents, key)
-    except InputError as error:
-        logger.warning("latents of %d clips could not be kept, and will be computed again: %s", len(latents), error)
 
 
 def _too_long(reference: Reference) -> Dropped:

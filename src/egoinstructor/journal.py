@@ -1,10 +1,11 @@
-"""What outlives a kill: a journal of finished work, and files that are there whole or not at all."""
+"""What outlives a kill: a journal of finished work, files that are there whole or not at all, a folder for one run."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -26,15 +27,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.lines: list[dict[str, Any]] = []
-        try:
-            text = path.read_bytes() if path.exists() else b""
-            whole = text[: text.rfind(b"\n") + 1]
-            if whole != text:
-                os.truncate(path, len(whole))
-            self.lines = [json.loads(line) for line in whole.splitlines()]
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path} can't be read: {error}. Remove it to start over.") from error
+        self.lines: list[dict[str, Any]] = list(finished_lines(path))
 
     def add(self, *lines: dict[str, Any]) -> None:
         """Write lines; when this returns they are on disk.
@@ -42,11 +35,82 @@ class Journal:
         Raises:
             OSError: they can't be written.
         """
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-            file.flush()
-            os.fsync(file.fileno())
+        append_lines(self._path, *lines)
         self.lines.extend(lines)
+
+
+def finished_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a journal, one at a time; a last one that was cut off by a kill is removed from the file.
+
+    Args:
+        path: the file; need not exist.
+
+    Raises:
+        InputError: it can't be read.
+    """
+    try:
+        if not path.exists():
+            return
+        whole = 0
+        with path.open("rb") as file:
+            for line in file:
+                if line.endswith(b"\n"):
+                    yield json.loads(line)
+                    whole += len(line)
+        if whole != path.stat().st_size:
+            os.truncate(path, whole)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} can't be read: {error}. Remove it to start over.") from error
+
+
+def append_lines(path: Path, *lines: dict[str, Any]) -> None:
+    """Add lines to a journal; when this returns they are on disk.
+
+    Raises:
+        OSError: they can't be written.
+    """
+    # A file's name that isn't UTF-8 has signs that can't be encoded; JSON's own escape for them is the same.
+    with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+        file.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def one_run(folder: Path, lock: Path | None = None, *, waits: Callable[[], None] | None = None) -> Iterator[None]:
+    """A folder, which is made, for one run at a time. A run that is killed leaves it free.
+
+    Args:
+        folder: as messages name it.
+        lock: a file of its own for this; None for `.lock` in the folder.
+        waits: called before the end of another run is waited for; None for an error instead.
+
+    Raises:
+        InputError: another run has the folder, or it can't be written.
+    """
+    import fcntl  # which Windows lacks, where the rest of this serves too
+
+    lock = lock or folder / ".lock"
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        file = lock.open("w")
+    except OSError as error:
+        raise InputError(f"{folder} can't be written to: {error}. Make it writable, or name another folder.") from error
+    with file:
+        try:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                if waits is None:
+                    raise InputError(
+                        f"another run is writing to {folder}. Wait for its end, or name another folder."
+                    ) from error
+                waits()
+                fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP):  # a file system without locks
+                raise
+        yield
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What flows through the system: a clip, its frames, a reference, a caption.
+"""What flows through the system: frames, a clip of a video, a reference, a caption.
 
 Frozen dataclasses that validate themselves. They know nothing of files' contents, models or tokens, and importing them
 imports neither numpy nor torch.
@@ -6,9 +6,11 @@ imports neither numpy nor torch.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,48 +20,12 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-VideoSource = Path | bytes
-"""A video file, a folder of fixed-length pieces (Ego4D), or an encoded video in memory."""
-
-
-@dataclass(frozen=True, slots=True)
-class Clip:
-    """A span of one video, in seconds; without `start` and `end`, the whole of it.
-
-    Raises:
-        InputError: a time that is negative or not finite, or `start >= end`.
-    """
-
-    video: VideoSource
-    start: float | None = None
-    end: float | None = None
-
-    def __post_init__(self) -> None:
-        """Accept a path as a string, and check the times."""
-        object.__setattr__(self, "video", as_source(self.video))
-        for name, seconds in (("start", self.start), ("end", self.end)):
-            if seconds is not None and (not math.isfinite(seconds) or seconds < 0):
-                raise InputError(f"{name}={seconds} of {self.name}: a time must be 0 or more seconds.")
-        if self.end is not None and (self.start or 0.0) >= self.end:
-            raise InputError(
-                f"start={self.start or 0.0} and end={self.end} of {self.name}: the start must lie before the end."
-            )
-
-    @property
-    def name(self) -> str:
-        """The video as a message names it."""
-        return source_name(self.video)
-
-    def __repr__(self) -> str:
-        """Name and span."""
-        if self.start is None and self.end is None:
-            return f"Clip({self.name})"
-        return f"Clip({self.name}, {self.start or 0.0:g}s–{'end' if self.end is None else f'{self.end:g}s'})"
-
 
 @dataclass(frozen=True, eq=False)
 class Frames:
-    """Decoded frames of one clip, upright, in display order.
+    """Decoded frames of one clip, upright, in display order; and a video in memory, wherever one is asked for.
+
+    They may be few of many, each with its own time. Arrays are not copied: don't write into them afterwards.
 
     Args:
         pixels: uint8 RGB `(F, H, W, 3)`.
@@ -93,6 +59,14 @@ class Frames:
         """Number of frames F."""
         return int(self.pixels.shape[0])
 
+    @cached_property
+    def digest(self) -> str:
+        """Of pixels and times: the same for the same frames, whatever the video's name. Computed once."""
+        digest = hashlib.blake2b(f"{self.pixels.shape} {self.timestamps.dtype}".encode(), digest_size=16)
+        for array in (self.pixels, self.timestamps):
+            digest.update(array.data if array.flags.c_contiguous else array.tobytes())
+        return digest.hexdigest()
+
     def __repr__(self) -> str:
         """Shapes, not numbers."""
         return (
@@ -101,12 +75,56 @@ class Frames:
         )
 
 
+EncodedVideo = Path | bytes
+"""A video file, a folder of fixed-length pieces (Ego4D), or an encoded video in memory."""
+
+VideoSource = EncodedVideo | Frames
+"""A video: encoded, or frames of it that are decoded already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A span of one video, in seconds; without `start` and `end`, the whole of it.
+
+    Of `Frames` the times count as their `timestamps` do: from the start of the video that they were cut from.
+
+    Raises:
+        InputError: a time that is negative or not finite, or `start >= end`.
+    """
+
+    video: VideoSource
+    start: float | None = None
+    end: float | None = None
+
+    def __post_init__(self) -> None:
+        """Accept a path as a string, and check the times."""
+        object.__setattr__(self, "video", as_source(self.video))
+        for name, seconds in (("start", self.start), ("end", self.end)):
+            if seconds is not None and (not math.isfinite(seconds) or seconds < 0):
+                raise InputError(f"{name}={seconds} of {self.name}: a time must be 0 or more seconds.")
+        if self.end is not None and (self.start or 0.0) >= self.end:
+            raise InputError(
+                f"start={self.start or 0.0} and end={self.end} of {self.name}: the start must lie before the end."
+            )
+
+    @property
+    def name(self) -> str:
+        """The video as a message names it."""
+        return source_name(self.video)
+
+    def __repr__(self) -> str:
+        """Name and span."""
+        if self.start is None and self.end is None:
+            return f"Clip({self.name})"
+        return f"Clip({self.name}, {self.start or 0.0:g}s–{'end' if self.end is None else f'{self.end:g}s'})"
+
+
 @dataclass(frozen=True, slots=True)
 class Reference:
     """An exocentric how-to clip with what is said in it: one in-context example.
 
     Args:
-        video: the file, or the encoded bytes.
+        video: the file, the encoded bytes, or frames.
         narration: what is said.
         start: seconds, or None for the start of the video.
         end: seconds, or None for its end.
@@ -180,6 +198,8 @@ class Caption:
         references: the references that the model read, most relevant first.
         dropped: references that were given or found but not read, each with the reason.
         prompt: the text that the model read, `<image>` standing for each clip.
+        score: mean natural-log probability of the caption's tokens, its end included: 0 at best.
+        confidence: probability that the caption is right, between 0 and 1; None where the model is not calibrated.
     """
 
     text: str
@@ -187,6 +207,8 @@ class Caption:
     references: tuple[Reference, ...] = ()
     dropped: tuple[Dropped, ...] = ()
     prompt: str = field(default="", repr=False)
+    score: float | None = None
+    confidence: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -195,24 +217,30 @@ class Caption:
             "video": self.clip.name,
             "start": self.clip.start,
             "end": self.clip.end,
+            "score": self.score,
+            "confidence": self.confidence,
             "references": [reference.as_dict() for reference in self.references],
             "dropped": [dropped.as_dict() for dropped in self.dropped],
         }
 
 
-def as_source(video: str | os.PathLike[str] | bytes) -> VideoSource:
-    """A path as `Path`, bytes as they are.
+def as_source(video: str | os.PathLike[str] | bytes | Frames) -> VideoSource:
+    """A path as `Path`, bytes and frames as they are.
 
     Raises:
         InputError: something else.
     """
-    if isinstance(video, bytes):
+    if isinstance(video, bytes | Frames):
         return video
     if isinstance(video, str | os.PathLike):
         return Path(video)
-    raise InputError(f"video {video!r} is a {type(video).__name__}; give a path, or the bytes of an encoded video.")
+    raise InputError(
+        f"video {video!r} is a {type(video).__name__}; give a path, the bytes of an encoded video, or Frames."
+    )
 
 
 def source_name(source: VideoSource) -> str:
     """A video as a message names it."""
+    if isinstance(source, Frames):
+        return source.source
     return f"<{len(source)} bytes>" if isinstance(source, bytes) else str(source)

@@ -24,11 +24,11 @@ from nano_steps.clips import KitchenClip, read_clips
 from nano_steps.episodes import Episodes
 from nano_steps.tokenizer import make_tokenizers
 from simkitchen import main
-from simkitchen_parts import evaluation, models, scores
+from simkitchen_parts import evaluation, models, scores, table
 from simkitchen_parts import references as choose
 from simkitchen_parts.captions import caption_all, latents, patches, read_captions, write_captions
 from simkitchen_parts.kitchen import Kitchen, KitchenLibrary, library_vectors, open_library
-from simkitchen_parts.models import MODELS, Files, check_alike, library_data, train, training_facts
+from simkitchen_parts.models import MODELS, Files, check_alike, check_learned, library_data, train, training_facts
 from simkitchen_parts.plot import add_plot, draw
 from simkitchen_parts.references import Shown
 from simkitchen_parts.retriever_scores import retriever_scores
@@ -107,6 +107,39 @@ def test_no_condition_but_one_shows_the_own_event(few, monkeypatch, tmp_path):
     assert any(shown["shuffled narrations"][q][0] != ones[0] for q, ones in shown["retrieved 4"].items())
 
 
+def test_queries_of_the_first_events_and_the_library_of_all(rendered, kitchen):
+    some = Kitchen.read(rendered / "test", 5)
+    assert [q.event for q in some.queries] == [f"test-{i:06d}" for i in range(5)]
+    assert some.howto == kitchen.howto
+    for number in (0, 21):
+        with pytest.raises(InputError, match=f"first {number} events: .* has 20; give 1 to 20"):
+            Kitchen.read(rendered / "test", number)
+
+
+def test_what_is_kept_of_another_number_of_queries_is_not_mixed(rendered, kitchen, tmp_path):
+    every, some = (Files(rendered, tmp_path, tmp_path / "none.yaml", queries=number) for number in (None, 5))
+    assert every.split("test") == some.split("test")  # one library
+    assert every.asked("test") != some.asked("test")
+    assert every.captions("ego", 0, "test", "none").parent.name == "test"
+    assert some.captions("ego", 0, "test", "none").parent.name == "test-first-5"
+    made = choose.at_random(kitchen)
+    for _ in range(2):
+        choose.check_made_of(kitchen, tmp_path / "references")
+        choose.kept(tmp_path / "references" / "a.jsonl", lambda: made)
+    smaller = replace(kitchen, howto=dict(list(kitchen.howto.items())[1:]))
+    for other in (replace(kitchen, queries=kitchen.queries[:5]), smaller):
+        with pytest.raises(InputError, match="made of other clips"):
+            choose.check_made_of(other, tmp_path / "references")
+
+
+def test_both_numbers_are_told():
+    about = {"split": "test", "seeds": [0], "queries": 600, "library": 1800, "coverage": {}, "missing metrics": {}}
+    about |= {"date": "", "machine": "", "versions": {}}
+    assert "`test`: 600 queries, a library of 1,800 how-to clips." in table._head(about)
+    told = table._head(about | {"first events": 600})
+    assert "`test`: 600 queries of its first 600 events, a library of 1,800 how-to clips." in told
+
+
 @pytest.mark.slow
 def test_fewer_references_are_the_first_of_more(few, shelf):
     looks = {q.event: library_vectors(shelf, [q.event])[0] for q in few.queries}  # the own event is the nearest
@@ -135,7 +168,8 @@ def test_captions_are_the_products_own(kitchen, resnet_captioner, monkeypatch, t
         for i, (ids, mask) in enumerate(zip(input_ids, attention_mask, strict=True)):
             read = None if video_latents is None else [clip for clip in video_latents[i] if clip.any()]
             handed[tuple(ids[mask.bool()].tolist())] = read
-        return input_ids[:, :1]
+        written = torch.cat([input_ids, input_ids[:, :1]], 1)
+        return SimpleNamespace(sequences=written, logits=[torch.zeros(len(written), 2000)]) if options else written
 
     monkeypatch.setattr(model, "generate", generate)
     seen = latents(model, patches(kitchen, model, processor, tmp_path / "patches.safetensors"))
@@ -321,9 +355,15 @@ def test_the_whole_table(trained, toy_retriever, monkeypatch, capsys, tmp_path):
     assert (main(["table", "--work", str(trained.work)]), capsys.readouterr().out) == (0, markdown(results) + "\n")
     assert main(["table", "--work", str(trained.work), "--markdown", str(page)]) == 0
     assert (page.read_text("utf-8"), picture.read_bytes()) == (text, drawn)
+    few = [*command, "--models", "ego", "--seeds", "0", "--queries", "8"]
+    assert main(["caption", *few]) == 0
+    asked = replace(trained, queries=8)
+    assert len(asked.captions("ego", 0, "test", "none").read_text("utf-8").splitlines()) == 8
+    assert len((asked.asked("test") / "references" / "own_event_kept.jsonl").read_text("utf-8").splitlines()) == 8
     monkeypatch.setattr(evaluation, "caption_all", None)  # what was captioned is found again
     assert main(["caption", *command]) == 0
     assert main(["evaluate", *command]) == 0
+    assert main(["caption", *few]) == 0
 
 
 def test_no_panel_of_the_plot_is_cut_off():
@@ -452,4 +492,9 @@ def test_the_librarys_clips_are_half_of_what_is_learned_of_it(rendered, tmp_path
     assert {line["video"] for line in mine} == {f"test/exo/test-{i:06d}" for i in range(20)}
     assert len(mine) == len(lines) / 2
     assert all(line["references"] == [] for line in lines)
+    check_learned(files, "test")
+    fewer = "".join(f"{json.dumps(line)}\n" for line in lines if "exo/test-000007" not in line["video"])
+    (tmp_path / "benchmark" / "data" / "library-test.jsonl").write_text(fewer, "utf-8")
+    with pytest.raises(InputError, match="has learned 19 how-to clips, and .* has 20"):
+        check_learned(files, "test")
     assert all(line["caption"].startswith("#C C ") for line in lines)

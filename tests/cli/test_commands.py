@@ -267,6 +267,7 @@ def test_captions_before_a_bad_sample_are_not_lost(run, short_videos, tmp_path, 
     assert "gone.mp4" in err.replace("\n", "")
 
 
+@pytest.mark.slow
 def test_interrupted(testdata, model_folder):
     """Ctrl-C in the middle: what was printed is whole, one line says so, exit code 130."""
     many = json.loads(testdata.read_text()) * 200

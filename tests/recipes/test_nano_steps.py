@@ -19,6 +19,7 @@ from egoinstructor.errors import CheckpointError, InputError
 from egoinstructor.model.tokenizer import SPECIAL_TOKENS
 from egoinstructor.retriever.frames import TowerFrameEncoder
 from egoinstructor.retriever.preprocessing import Preprocessing
+from egoinstructor.simulation import names
 from egoinstructor.simulation.catalogue import nouns
 from egoinstructor.simulation.narration import ego_narration
 from egoinstructor.training.metadata import read_metadata
@@ -69,6 +70,15 @@ def test_common_words_are_one_token_and_every_name_is_spelled(words):
     known, new = INVENTED[:500], fresh_names(Random(1), 500)
     mean = [sum(len(tokenizer.tokenize(f" {name}")) for name in some) / 500 for some in (known, new)]
     assert mean[0] == pytest.approx(mean[1], rel=0.1)  # having been seen makes no difference
+
+
+def test_names_are_drawn_as_they_always_were():
+    """A seed's episodes, and with them a model, can be made again."""
+    random = Random(0)
+    assert fresh_names(random, 6) == ["vovob", "junoz", "vinir", "zepek", "farip", "sufid"]
+    many = fresh_names(random, 3000)
+    assert len(set(many)) == 3000
+    assert not set(many) & {*nouns(), *names.WORDS.split()}
 
 
 def test_each_model_gets_what_it_needs(words):
@@ -326,6 +336,7 @@ def test_a_folder_takes_its_place_whole_and_the_card_stays(tmp_path, monkeypatch
     replace_folders(sources, package, keep="README.md")
     (package / "nano" / "README.md").write_text("a card")
     (package / "nano" / "old").touch()
+    (package / "nano" / "calibration.json").touch()  # of the model that was there
     copy = shutil.copytree
     with monkeypatch.context() as patch:  # the second copy fails: nothing has changed
 

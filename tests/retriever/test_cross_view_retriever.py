@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from egoinstructor.errors import CheckpointError, InputError, VideoError
-from egoinstructor.records import Clip
+from egoinstructor.records import Clip, Frames
 from egoinstructor.retriever import cross_view_retriever
 from egoinstructor.retriever.cross_view import CrossViewConfig, CrossViewModel
 from egoinstructor.retriever.cross_view_retriever import SETTINGS, CrossViewRetriever
 from egoinstructor.retriever.frames import TowerFrameEncoder
-from egoinstructor.video.decode import probe
+from egoinstructor.video.decode import load_video, probe
 
 TEXTS = ["we stir the soup", "cut a carrot", "wash some rice and pour water"]
 
@@ -279,3 +280,15 @@ def test_folders_that_are_none(retriever, checkpoints, tmp_path):
     settings.unlink()
     with pytest.raises(CheckpointError, match=r"retriever\.json can't be read"):
         CrossViewRetriever.from_pretrained(tmp_path / "saved")
+
+
+def test_of_frames_no_more_is_looked_at_than_there_is():
+    times = np.arange(4, 7, 0.1)
+    frames = Frames(np.zeros((30, 2, 2, 3), np.uint8), times, np.arange(30), "camera")
+    spans = [(4.0, 4.5), (5.0, 5.4), (6.5, 6.9), (4.0, 6.0)]
+    looked = [cross_view_retriever.seen_clip(Clip(frames, *span), "exo") for span in spans]
+    for span, clip in zip(spans, looked, strict=True):
+        assert clip.video is frames
+        assert 4 <= clip.start <= span[0] < span[1] <= clip.end <= 7
+        assert load_video(clip.video, start=clip.start, end=clip.end, num_frames=3).indices.size == 3
+    assert [clip.end - clip.start > 0.99 for clip in looked] == [True] * 4

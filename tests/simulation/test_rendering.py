@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -63,3 +66,23 @@ def test_the_thing_is_to_be_seen():
 def test_what_belongs_to_the_kitchen_is_no_thing():
     event = next(event for event in generate("train", 100) if event.noun in FIXTURES)
     assert visible_share(event, event.views[0], SMALL).tolist() == [0, 0, 0, 0]
+
+
+EARLY = """
+import mujoco
+from egoinstructor.simulation.events import generate
+from egoinstructor.simulation.rendering import Settings, render_view
+(event,) = generate("test", 1)
+render_view(event, event.views[0], Settings(32, 2))
+"""
+
+
+def test_mujoco_imported_too_early_is_told():
+    """It has then chosen GLFW, which needs a screen."""
+    hidden = {
+        name: value for name, value in os.environ.items() if name not in ("MUJOCO_GL", "DISPLAY", "WAYLAND_DISPLAY")
+    }
+    done = subprocess.run([sys.executable, "-c", EARLY], capture_output=True, text=True, env=hidden, check=False)
+    assert done.returncode == 1
+    assert "InputError: SimKitchen can't render" in done.stderr
+    assert "Set MUJOCO_GL=egl" in done.stderr

@@ -43,7 +43,7 @@ def load(
     Raises:
         CheckpointError: not such a folder, damaged or missing tensors, or a tokenizer that does not fit the model.
     """
-    path = _find(folder)
+    path = find_captioner(folder)
     try:
         model, info = EgoInstructorForConditionalGeneration.from_pretrained(
             path,
@@ -79,7 +79,7 @@ def load_vision_encoder(
     Raises:
         CheckpointError: not such a folder, or damaged, missing or misshapen tensors.
     """
-    path = _find(folder)
+    path = find_captioner(folder)
     state = {
         name.removeprefix(_VISION): tensor
         for file in weight_files(path)
@@ -102,8 +102,15 @@ def load_vision_encoder(
     return encoder.eval().requires_grad_(False), processor
 
 
-def _find(folder: str | Path) -> Path:
-    """The folder of one of our models."""
+def find_captioner(folder: str | Path) -> Path:
+    """The folder of one of our models, downloaded where it is named by a Hub id.
+
+    Args:
+        folder: as in `load`.
+
+    Raises:
+        CheckpointError: not such a folder.
+    """
     path = shipped(folder) or find_folder(folder, _MODEL_FILES, "model")
     model_type = read_json(path / "config.json").get("model_type") if (path / "config.json").is_file() else None
     if model_type != EgoInstructorConfig.model_type:

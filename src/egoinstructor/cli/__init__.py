@@ -10,7 +10,22 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from egoinstructor import __version__
-from egoinstructor.cli import caption, compare, convert, demo, evaluate, info, library, prepare, score, simulate, train
+from egoinstructor.cli import (
+    caption,
+    compare,
+    convert,
+    demo,
+    evaluate,
+    info,
+    library,
+    narrate,
+    prepare,
+    score,
+    serve,
+    simulate,
+    stream,
+    train,
+)
 from egoinstructor.errors import EgoInstructorError
 
 logger = logging.getLogger("egoinstructor")
@@ -29,7 +44,22 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"egoinstructor {__version__}")
     parser.add_argument("--verbose", action="store_true", help="say more on the way")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (demo, caption, library, prepare, train, evaluate, score, compare, simulate, convert, info):
+    for command in (
+        demo,
+        caption,
+        narrate,
+        stream,
+        serve,
+        library,
+        prepare,
+        train,
+        evaluate,
+        score,
+        compare,
+        simulate,
+        convert,
+        info,
+    ):
         command.add(commands)
     return parser
 

@@ -106,7 +106,6 @@ def check(arguments: argparse.Namespace) -> None:
     check_library_given(arguments)
     if arguments.library and arguments.references == "listed":
         raise InputError("--library and --references listed were both given; leave one out.")
-    condition(arguments)
     if condition(arguments).references == "library" and not arguments.library:
         raise InputError("--references library: which one? Name it with --library.")
 

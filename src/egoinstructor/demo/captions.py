@@ -6,12 +6,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from egoinstructor.captioner import Captioner
+from egoinstructor.captioner import SHOTS, Captioner
 from egoinstructor.demo.queries import Query
 from egoinstructor.library.library import ExoLibrary
 from egoinstructor.records import Caption
-
-SHOTS = 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
+from pathlib import Path
 from string import Template
 
 from egoinstructor.demo.captions import Answer, Count
 from egoinstructor.demo.pictures import Media, Medium
-from egoinstructor.records import Reference
+from egoinstructor.records import Reference, source_name
 
 
 def page(answers: Sequence[Answer], counts: Sequence[Count], media: Media, note: str, sheet: str) -> str:
@@ -80,7 +81,7 @@ def _caption(text: str, right: bool | None) -> str:
 def _reference(reference: Reference, media: Media) -> str:
     score = "" if reference.score is None else f"similarity {reference.score:.2f}, "
     path = reference.clip.video
-    name = path if isinstance(path, bytes) else path.name
+    name = path.name if isinstance(path, Path) else source_name(path)
     return f"""<li>
 {_clip(media.of(reference.clip), f"How-to clip: {reference.narration}")}
 <p>“{escape(reference.narration)}”</p>

@@ -10,13 +10,11 @@ be read is done again when a run is gone on with, all of it, so that the result 
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +25,7 @@ from egoinstructor.errors import InputError
 from egoinstructor.evaluation.caption_conditions import Condition
 from egoinstructor.evaluation.caption_samples import Sample, digest
 from egoinstructor.evaluation.caption_writer import CaptionWriter, Record
-from egoinstructor.journal import Journal, whole_file
+from egoinstructor.journal import Journal, one_run, whole_file
 from egoinstructor.library.references import Retrieval
 from egoinstructor.model.revision import weights_revision
 from egoinstructor.video.folder import Progress
@@ -102,28 +100,13 @@ def begin(out: Path, settings: Facts) -> None:
         )
 
 
-@contextmanager
-def alone(out: Path) -> Iterator[None]:
+def alone(out: Path) -> AbstractContextManager[None]:
     """A run's folder, for one run at a time; its other processes are started by the one that is here.
 
     Raises:
         InputError: another run is there, or the folder can't be written.
     """
-    folder = out / FOLDER
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / LOCK).open("w")
-    except OSError as error:
-        raise InputError(f"{folder} can't be written: {error}. Name another folder with --out.") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(f"another run is writing to {out}. Wait for its end, or name another --out.") from error
-        except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.ENOTSUP):  # a file system without locks
-                raise
-        yield
+    return one_run(out, out / FOLDER / LOCK)
 
 
 def forget_failures(out: Path) -> None:

@@ -16,32 +16,8 @@ Shown = tuple[Path, float | None, float | None, str]
 """A how-to clip's video, times and narration."""
 
 
-class HowTo(Protocol):
-    """A how-to clip with its words; times are None for the whole video."""
-
-    @property
-    def id(self) -> str:
-        """A name of its own."""
-
-    @property
-    def video(self) -> Path:
-        """A file."""
-
-    @property
-    def start(self) -> float | None:
-        """Seconds."""
-
-    @property
-    def end(self) -> float | None:
-        """Seconds."""
-
-    @property
-    def narration(self) -> str:
-        """What is said."""
-
-
-class Sample(Protocol):
-    """An egocentric clip with what a person wrote of it."""
+class Segment(Protocol):
+    """A part of a video; times are None for the whole."""
 
     @property
     def id(self) -> str:
@@ -58,6 +34,18 @@ class Sample(Protocol):
     @property
     def end(self) -> float | None:
         """Seconds."""
+
+
+class HowTo(Segment, Protocol):
+    """A how-to clip with its words."""
+
+    @property
+    def narration(self) -> str:
+        """What is said."""
+
+
+class Sample(Segment, Protocol):
+    """An egocentric clip with what a person wrote of it."""
 
     @property
     def instruction(self) -> str:

@@ -35,13 +35,18 @@ class Metric:
     @classmethod
     def mean(cls, name: str, samples: Array) -> Metric:
         """A metric that is the mean of its samples' scores, of those that have one."""
-        scored = ~np.isnan(samples)
-        return cls(name, samples, np.stack([np.where(scored, samples, 0), scored.astype(float)], axis=1))
+        return cls(name, samples, parts_of_mean(samples))
 
     @property
     def value(self) -> float:
         """Of the whole set; NaN if no sample has a score."""
         return float(combine_of(self.name)(self.parts.sum(0)))
+
+
+def parts_of_mean(samples: Array) -> Array:
+    """The parts of a mean `(N, 2)`, of scores `(N,)`: the score and 1, or twice 0 where it is NaN."""
+    scored = ~np.isnan(samples)
+    return np.stack([np.where(scored, samples, 0), scored.astype(float)], axis=1)
 
 
 def combine_mean(sums: Array) -> Array:

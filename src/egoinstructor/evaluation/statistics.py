@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from egoinstructor.errors import InputError
-from egoinstructor.evaluation.metric import Array, Combine, combine_mean
+from egoinstructor.evaluation.metric import Array, Combine, combine_mean, parts_of_mean
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
@@ -128,10 +128,7 @@ def compare_paired(
 def _parts(values: ArrayLike) -> Array:
     """`(N, K)`; of scores `(N,)` those of a mean."""
     array = np.asarray(values, dtype=np.float64)
-    if array.ndim == 1:
-        scored = ~np.isnan(array)
-        array = np.stack([np.where(scored, array, 0), scored.astype(float)], axis=1)
-    return array
+    return parts_of_mean(array) if array.ndim == 1 else array
 
 
 def _by_cluster(parts: Array, clusters: Sequence[str] | None) -> Array:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,11 @@ from egoinstructor.library.export import export_library
 from egoinstructor.library.index import IndexFacts, update_index
 from egoinstructor.library.ingest import BATCH, LatentsEncoder, ingest
 from egoinstructor.library.latents import get_latents, put_latents
-from egoinstructor.library.places import entry_path, relocate_clips
+from egoinstructor.library.log import read_log, read_record, write_log
+from egoinstructor.library.places import add_source, entry_path, read_sources, relocate_clips
 from egoinstructor.library.records import ClipEntry, Filter, Hit, VideoRecord
 from egoinstructor.library.report import IngestReport
-from egoinstructor.library.schema import ENTRY_COLUMNS, VIDEO_VECTOR, to_entries, video_rows
+from egoinstructor.library.schema import ENTRY_COLUMNS, VIDEO_VECTOR, to_entries
 from egoinstructor.library.search import Searcher
 from egoinstructor.library.sources.opening import open_source
 from egoinstructor.library.sources.rows import Source
@@ -118,18 +118,11 @@ class ExoLibrary:
         Raises:
             InputError: an empty name.
         """
-        if not name:
-            raise InputError("name='' of a source; give it a name.")
-        path = Path(root).absolute()
-        home = self._store.folder
-        kept = path.relative_to(home).as_posix() if home is not None and path.is_relative_to(home) else str(path)
-        self._store.merge("sources", self._store.records("sources", [{"name": name, "root": kept}]), update=True)
+        add_source(self._store, name, Path(root))
 
     def sources(self) -> dict[str, Path]:
         """The root of each collection, by name."""
-        rows = self._store.rows("sources", ["name", "root"]).to_pylist()
-        home = self._store.folder or Path()
-        return {row["name"]: home / row["root"] for row in sorted(rows, key=lambda row: row["name"])}
+        return read_sources(self._store)
 
     def path(self, entry: ClipEntry) -> Path:
         """The file of a clip; whether it is there is not looked up.
@@ -205,22 +198,15 @@ class ExoLibrary:
 
     def log_videos(self, records: Iterable[VideoRecord]) -> None:
         """Note what an ingest has finished with, in one commit; a later record of the same video replaces the earlier."""
-        latest = {record.key: record for record in records}
-        rows = video_rows(self._store.table("videos").schema, latest.values())
-        self._store.merge("videos", rows, update=True)
+        write_log(self._store, records)
 
     def video_log(self) -> dict[tuple[str, str], VideoRecord]:
         """What ingests have finished with, by source and video."""
-        columns = [field.name for field in fields(VideoRecord)]
-        records = (VideoRecord(**row) for row in self._store.rows("videos", columns).to_pylist())
-        return {(record.source, record.video): record for record in records}
+        return read_log(self._store)
 
     def video_record(self, source: str, video: str) -> VideoRecord | None:
         """What an ingest has noted of one video."""
-        record = VideoRecord(source, video, "", "", 0)
-        columns = [field.name for field in fields(VideoRecord)]
-        rows = [row for part in self._store.by_key("videos", columns, [record.key]) for row in part.to_pylist()]
-        return VideoRecord(**rows[0]) if rows else None
+        return read_record(self._store, source, video)
 
     def delete(self, *, ids: Iterable[str] | None = None, source: str | None = None, video: str | None = None) -> int:
         """Delete clips, with their latents; the log forgets their videos, so that an ingest takes them up again.

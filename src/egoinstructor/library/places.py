@@ -11,6 +11,26 @@ from egoinstructor.library.sql import one_of, quote
 from egoinstructor.library.store import KEYS_AT_ONCE, Store
 
 
+def add_source(store: Store, name: str, root: Path) -> None:
+    """Say where the videos of a collection lie; see `ExoLibrary.add_source`.
+
+    Raises:
+        InputError: an empty name.
+    """
+    if not name:
+        raise InputError("name='' of a source; give it a name.")
+    path, home = root.absolute(), store.folder
+    kept = path.relative_to(home).as_posix() if home is not None and path.is_relative_to(home) else str(path)
+    store.merge("sources", store.records("sources", [{"name": name, "root": kept}]), update=True)
+
+
+def read_sources(store: Store) -> dict[str, Path]:
+    """The root of each collection, by name."""
+    rows = store.rows("sources", ["name", "root"]).to_pylist()
+    home = store.folder or Path()
+    return {row["name"]: home / row["root"] for row in sorted(rows, key=lambda row: row["name"])}
+
+
 def entry_path(entry: ClipEntry, roots: Mapping[str, Path]) -> Path:
     """The file of a clip; whether it is there is not looked up.
 

@@ -25,6 +25,11 @@ HITS_PER_REFERENCE = 8
 ROUNDS = 4
 """Rounds of search, if the rules leave too few; from the second on without the videos that can give no more."""
 
+MOST_DIGESTS = 65_536
+
+_DIGESTS: dict[tuple[Path, str], str] = {}
+"""Of files as they were at a time of change: a library is asked once a process, which takes longer than a search."""
+
 
 @dataclass(frozen=True, slots=True)
 class Retrieval:
@@ -128,9 +133,14 @@ def gone(library: ExoLibrary, entry: ClipEntry, path: Path) -> str | None:
     """Why a clip's video can't be shown, or None. A file that looks as it did at ingest isn't read."""
     try:
         now = stamp(path)
-        record = library.video_record(entry.source, entry.video)
-        known = record.digest if record is not None and record.stamp == now else ""
-        digest = known or content_digest(path)
+        digest = _DIGESTS.get((path, now), "")
+        if not digest:
+            record = library.video_record(entry.source, entry.video)
+            known = record.digest if record is not None and record.stamp == now else ""
+            digest = known or content_digest(path)
+            if len(_DIGESTS) >= MOST_DIGESTS:
+                _DIGESTS.clear()
+            _DIGESTS[path, now] = digest
     except VideoError:
         return f"its video is missing: {path}"
     return None if digest == entry.video_digest else f"its video is another one now: {path}"
@@ -138,7 +148,7 @@ def gone(library: ExoLibrary, entry: ClipEntry, path: Path) -> str | None:
 
 def _own(video: VideoSource, roots: Mapping[str, Path]) -> Callable[[ClipEntry], bool]:
     """Whether a clip is of the query's own video, or of a piece of it."""
-    if not isinstance(video, bytes) and video.is_dir():
+    if isinstance(video, Path) and video.is_dir():
         folder = video.resolve()
         return lambda entry: entry_path(entry, roots).resolve().is_relative_to(folder)
     digest = content_digest(video)

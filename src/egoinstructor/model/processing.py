@@ -53,6 +53,11 @@ class EgoInstructorProcessor(ProcessorMixin):
         """The id of `<answer>`."""
         return self._id(ANSWER)
 
+    @property
+    def end_token_id(self) -> int:
+        """The id of `<|endofchunk|>`, which ends a caption."""
+        return self._id(END_OF_CHUNK)
+
     # ------------------------------------------------------------------ in
 
     def pixels(self, frames: Frames) -> Tensor:
@@ -133,7 +138,7 @@ class EgoInstructorProcessor(ProcessorMixin):
                 batch["attention_mask"],
                 image_token_id=self._id(IMAGE),
                 answer_token_id=self.answer_token_id,
-                end_of_chunk_token_id=self._id(END_OF_CHUNK),
+                end_of_chunk_token_id=self.end_token_id,
             )
         return BatchFeature(batch)
 
@@ -174,7 +179,7 @@ class EgoInstructorProcessor(ProcessorMixin):
 
     def generation_config(self) -> GenerationConfig:
         """The published generation settings. `<image>` is never generated: a caption holds no clip."""
-        end = self._id(END_OF_CHUNK)
+        end = self.end_token_id
         return GenerationConfig(
             num_beams=3,
             max_new_tokens=64,
@@ -200,7 +205,7 @@ class EgoInstructorProcessor(ProcessorMixin):
             )
         config.image_token_id = self._id(IMAGE)
         config.answer_token_id = self._id(ANSWER)
-        config.end_of_chunk_token_id = self._id(END_OF_CHUNK)
+        config.end_of_chunk_token_id = self.end_token_id
         config.pad_token_id = self._id(PAD)
         config.bos_token_id = self.tokenizer.bos_token_id
 

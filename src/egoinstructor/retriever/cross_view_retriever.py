@@ -26,7 +26,7 @@ from egoinstructor.fields import as_object, check, only
 from egoinstructor.model.cpu import fast_linears
 from egoinstructor.model.device import place
 from egoinstructor.model.revision import weights_revision
-from egoinstructor.records import Clip, VideoSource
+from egoinstructor.records import Clip, EncodedVideo, Frames
 from egoinstructor.retriever.cross_view import CrossViewModel
 from egoinstructor.retriever.embeddings import unit
 from egoinstructor.retriever.features import seen
@@ -35,6 +35,7 @@ from egoinstructor.retriever.interface import FrameEncoder, Retriever, Retriever
 from egoinstructor.retriever.loading import described, find_model, load_model, load_tokenizer, model_type
 from egoinstructor.retriever.texts import TextReader
 from egoinstructor.video.decode import Sampling, probe
+from egoinstructor.video.held import HeldFrames
 from egoinstructor.video.identity import content_identity
 
 SETTINGS = "retriever.json"
@@ -331,13 +332,19 @@ def seen_clip(clip: Clip, view: View) -> Clip:
     if (start, end) == given:
         return clip
     video = clip.video
-    longest = probe(video).duration if isinstance(video, bytes) else _duration(video, content_identity(video))
+    first = 0.0
+    if isinstance(video, Frames):
+        first, longest = HeldFrames(video).span
+    else:
+        longest = probe(video).duration if isinstance(video, bytes) else _duration(video, content_identity(video))
     # A wrong time stays one, and is an error when the clip is read.
-    return clip if given[0] >= longest else Clip(video, start, min(end, max(longest, clip.end)))
+    if given[0] >= longest:
+        return clip
+    return Clip(video, max(start, min(given[0], first)), min(end, max(longest, clip.end)))
 
 
 @lru_cache(maxsize=65536)
-def _duration(video: VideoSource, content: tuple[str | int, ...]) -> float:
+def _duration(video: EncodedVideo, content: tuple[str | int, ...]) -> float:
     """Seconds of a file, for as long as its content is the same."""
     return probe(video).duration
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ import av
 
 from egoinstructor import fields
 from egoinstructor.errors import InputError
+from egoinstructor.journal import one_run, whole_file
 from egoinstructor.simulation.encoding import write_clip
 from egoinstructor.simulation.events import Event, View, generate
 from egoinstructor.simulation.metadata import clip_name, write_metadata
@@ -148,29 +148,25 @@ def _render(job: _Job) -> None:
 @contextmanager
 def _exclusive(folder: Path, made_with: dict[str, Any]) -> Iterator[None]:
     """A split's folder, for one run at a time and one kind of clips."""
-    try:
-        for camera in ("ego", "exo"):
-            (folder / camera).mkdir(parents=True, exist_ok=True)
-        with (folder / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            state = folder / STATE
-            if state.exists():
-                _check_same(fields.read_object(state), made_with, folder)
-            else:
-                partial = folder / f".{STATE}.partial"
+    with one_run(folder):
+        state = folder / STATE
+        if state.exists():
+            _check_same(fields.read_object(state), made_with, folder)
+        else:
+            with whole_file(state) as partial:
                 partial.write_text(json.dumps(made_with) + "\n")
-                partial.replace(state)
-            for left in folder.glob("*/.*.partial"):  # of processes that were killed
+        try:
+            for camera in ("ego", "exo"):
+                (folder / camera).mkdir(exist_ok=True)
+            for left in folder.rglob(".*.partial"):  # of processes that were killed
                 left.unlink(missing_ok=True)
             yield
-    except BlockingIOError as error:
-        raise InputError(f"another run is writing to {folder}. Wait for its end, or choose another folder.") from error
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(f"no space is left for {folder}. Make room and run the same command again.") from error
-        raise InputError(
-            f"{folder} can't be written to: {error}. Make it writable, or choose another folder."
-        ) from error
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise InputError(f"no space is left for {folder}. Make room and run the same command again.") from error
+            raise InputError(
+                f"{folder} can't be written to: {error}. Make it writable, or choose another folder."
+            ) from error
 
 
 def _check_same(there: dict[str, Any], made_with: dict[str, Any], folder: Path) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from random import Random
 
+from egoinstructor.journal import whole_file
 from egoinstructor.retriever.pairs import PairRecord, write_pairs
 from egoinstructor.simulation.catalogue import nouns, verb_id
 from egoinstructor.simulation.encoding import SECONDS
@@ -36,7 +35,7 @@ def write_metadata(folder: Path, events: Sequence[Event]) -> None:
         events: those whose clips are there.
 
     Raises:
-        OSError: it can't be written.
+        InputError: it can't be written.
     """
     exo = [event for event in events if event.view("exo")]
     ego = [event for event in events if event.view("ego")]
@@ -148,10 +147,5 @@ def _lines(records: Iterable[dict[str, object]]) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with whole_file(path) as partial:
         partial.write_text(text, "utf-8")
-        partial.replace(path)
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)

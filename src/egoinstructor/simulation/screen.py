@@ -66,6 +66,16 @@ def _gl_context(pixels: int) -> Any:
     return context
 
 
+def _early(mujoco: Any) -> str:
+    """What to do if MuJoCo was imported, and chose how to render, before this package could choose."""
+    if not mujoco.GLContext.__module__.endswith("glfw"):
+        return ""
+    return (
+        "MuJoCo renders by GLFW in this process, which needs a screen: MUJOCO_GL was not set when it was imported. Set "
+        "MUJOCO_GL=egl, or osmesa, before the program starts, or import mujoco after SimKitchen has rendered."
+    )
+
+
 class Screen:
     """What renders one stage; to be used in a `with`.
 
@@ -88,7 +98,10 @@ class Screen:
         self._pixels = np.empty((pixels, pixels, 3), np.uint8)
         self._rect = mujoco.MjrRect(0, 0, pixels, pixels)
         self._scene = mujoco.MjvScene(stage.model, maxgeom=MAX_GEOMS)
-        self._context = mujoco.MjrContext(stage.model, mujoco.mjtFontScale.mjFONTSCALE_50.value)
+        try:
+            self._context = mujoco.MjrContext(stage.model, mujoco.mjtFontScale.mjFONTSCALE_50.value)
+        except mujoco.FatalError as error:  # GLFW, without a screen, says nothing until now
+            raise InputError(f"SimKitchen can't render: {error}. {_early(mujoco)}".rstrip()) from error
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
         self._camera = mujoco.MjvCamera()
         self._camera.type, self._camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, 0

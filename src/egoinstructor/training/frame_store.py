@@ -17,6 +17,7 @@ import logging
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,7 @@ class FrameStore:
         self.num_frames = num_frames
         self._videos = VideoFolder(videos)
         self._preprocessing = preprocessing
+        self._resize = replace(preprocessing, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))  # to values of 0 to 1
         self._reasons: dict[int, str] = {}  # by clip, why it can't be read
         path = folder / f"{view}-{self._digest()}"
         self._path, self._done_path = path.with_suffix(".frames"), path.with_suffix(".done")
@@ -140,9 +142,7 @@ class FrameStore:
             frames = load_video(clip.video, start=clip.start, end=clip.end, num_frames=self.num_frames)
         except InputError as error:
             return str(error)
-        values = self._preprocessing(frames)  # (F, 3, H, W)
-        mean, std = (torch.tensor(of).view(3, 1, 1) for of in (self._preprocessing.mean, self._preprocessing.std))
-        pixels = ((values * std + mean) * 255).round().clamp(0, 255).byte()
+        pixels = (self._resize(frames) * 255).round().clamp(0, 255).byte()  # (F, 3, H, W)
         return pixels.permute(0, 2, 3, 1).numpy().tobytes()
 
     def _clip(self, record: PairRecord) -> Clip:

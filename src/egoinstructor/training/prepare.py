@@ -10,7 +10,6 @@ is not made again, as long as its source (size and time of change), the settings
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import re
@@ -25,7 +24,7 @@ from typing import Any
 import av
 
 from egoinstructor.errors import InputError
-from egoinstructor.journal import Journal
+from egoinstructor.journal import Journal, one_run
 from egoinstructor.training.transcode import Chunk, Operation, Resize
 from egoinstructor.training.workers import Crash, run_each
 from egoinstructor.video.folder import Progress, find_videos
@@ -181,19 +180,15 @@ def _prepare(
 def _exclusive(out: Path) -> Iterator[Path]:
     """The folder `.prepare`, for one run at a time, with an empty `partial`; that one is gone afterwards."""
     state = out / ".prepare"
+    partial = state / "partial"
     try:
-        state.mkdir(parents=True, exist_ok=True)
-        with (state / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            partial = state / "partial"
+        with one_run(out, state / "lock"):
             _remove(partial)
             partial.mkdir()
             try:
                 yield state
             finally:
                 _remove(partial)
-    except BlockingIOError as error:
-        raise InputError(f"another run is writing to {out}. Wait for its end, or choose another folder.") from error
     except OSError as error:
         raise InputError(f"{out} can't be written to: {error}. Make it writable, or choose another folder.") from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeAlias
 
@@ -12,7 +12,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from egoinstructor.errors import VideoError
-from egoinstructor.records import VideoSource, source_name
+from egoinstructor.records import EncodedVideo, source_name
 
 OpenVideo: TypeAlias = tuple[InputContainer, VideoStream]
 
@@ -22,8 +22,12 @@ _OPTIONS = {"format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"}
 
 
 @contextmanager
-def open_video(source: VideoSource) -> Iterator[OpenVideo]:
+def open_video(source: EncodedVideo, *, decoders: Sequence[str] = ()) -> Iterator[OpenVideo]:
     """Open a video; errors of FFmpeg within the `with` block become `VideoError` too.
+
+    Args:
+        source: a file, or its bytes.
+        decoders: FFmpeg's names of those that may be used; none for all.
 
     Raises:
         VideoError: not there, not readable, no video, or damaged.
@@ -42,11 +46,21 @@ def open_video(source: VideoSource) -> Iterator[OpenVideo]:
         file = f"file:{source}"  # the prefix keeps a name like `concat:a` from being taken for a protocol
     if empty:
         raise VideoError(f"video {name}: it is empty (0 bytes). Fetch it again.")
+    options = _OPTIONS | ({"codec_whitelist": ",".join(decoders)} if decoders else {})
     try:
-        with av.open(file, "r", options=_OPTIONS) as container:
+        with av.open(file, "r", options=options, metadata_errors="replace") as container:
             if not container.streams.video:
                 raise VideoError(f"video {name}: it has no pictures (audio only?). Give a file with a video track.")
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise VideoError(
+                    f"video {name}: its pictures are in a coding that is not known here. Encode it as H.264."
+                )
+            if decoders and stream.codec_context.codec.name not in decoders:
+                raise VideoError(
+                    f"video {name}: its pictures are coded as {stream.codec_context.codec.name}, and only "
+                    f"{', '.join(decoders)} are taken. Encode it as H.264."
+                )
             # A damaged picture must be an error: without this, decoders conceal the damage and hand out a wrong frame.
             stream.codec_context.options = {"err_detect": "explode"}
             stream.thread_type = "AUTO"

@@ -1,6 +1,7 @@
 """The door to video: look at a video, read frames of it, sample a segment.
 
-A source is a path, the bytes of an encoded video, or a folder of fixed-length pieces (see `chunked`).
+A source is a path, the bytes of an encoded video, a folder of fixed-length pieces (see `chunked`), or frames that are
+decoded already (see `held`).
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from egoinstructor.errors import InputError
 from egoinstructor.records import Clip, Frames, as_source
 from egoinstructor.video.chunked import ChunkedVideo, open_pieces
 from egoinstructor.video.file import Backend, Sampling, VideoFile, VideoInfo, open_file
+from egoinstructor.video.held import HeldFrames
 
 __all__ = ["Backend", "Sampling", "VideoInfo", "load_video", "probe", "read_frames"]
 
-Source = str | os.PathLike[str] | bytes
+Source = str | os.PathLike[str] | bytes | Frames
 
 
 def probe(source: Source) -> VideoInfo:
@@ -38,7 +40,7 @@ def read_frames(source: Source, indices: Sequence[int], *, backend: Backend = "a
     Args:
         source: the video.
         indices: positions in display order, as a decode from the start would count them; in a folder of pieces,
-            counted through all pieces.
+            counted through all pieces; in `Frames`, among the frames that there are.
         backend: who decodes, as in `load_video`.
 
     Raises:
@@ -62,6 +64,9 @@ def load_video(
     rng: random.Random | None = None,
 ) -> Frames:
     """Sample frames of a segment of a video, or of the whole.
+
+    `Frames` are chosen from as a file of them would be, and times count as theirs do. As many of them as are asked for
+    are taken as they are, unless a start or an end is given: whoever made them has sampled already.
 
     Args:
         source: the video.
@@ -92,9 +97,11 @@ def load_video(
 
 
 @contextmanager
-def _open(source: Source) -> Iterator[VideoFile | ChunkedVideo]:
+def _open(source: Source) -> Iterator[VideoFile | ChunkedVideo | HeldFrames]:
     video = as_source(source)
-    if isinstance(video, Path) and video.is_dir():
+    if isinstance(video, Frames):
+        yield HeldFrames(video)
+    elif isinstance(video, Path) and video.is_dir():
         yield open_pieces(video)
     else:
         with open_file(video) as file:

@@ -11,13 +11,16 @@ from typing import Literal
 import numpy as np
 
 from egoinstructor.errors import InputError, VideoError
-from egoinstructor.records import Clip, Frames, VideoSource, source_name
+from egoinstructor.records import Clip, EncodedVideo, Frames, source_name
 from egoinstructor.video import reader, sampling, torchcodec_reader
 from egoinstructor.video.container import OpenVideo, open_video
+from egoinstructor.video.kept import KeptTimelines
 from egoinstructor.video.timeline import Timeline, read_timeline
 
 Backend = Literal["auto", "pyav", "torchcodec"]
 Sampling = Literal["segment_center", "linspace"]
+
+_TIMELINES = KeptTimelines()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ class VideoInfo:
 class VideoFile:
     """An open file and its timeline; made by `open_file`."""
 
-    source: VideoSource
+    source: EncodedVideo
     video: OpenVideo
     timeline: Timeline
 
@@ -124,11 +127,12 @@ class VideoFile:
 
 
 @contextmanager
-def open_file(source: VideoSource) -> Iterator[VideoFile]:
-    """Open a file or encoded bytes.
+def open_file(source: EncodedVideo) -> Iterator[VideoFile]:
+    """Open a file or encoded bytes. A file that was opened lately, and has not changed, opens at the cost of its header.
 
     Raises:
         VideoError: not there, not readable, no video, or damaged.
     """
     with open_video(source) as video:
-        yield VideoFile(source, video, read_timeline(video, source_name(source)))
+        timeline = _TIMELINES.get(source, lambda: read_timeline(video, source_name(source)))
+        yield VideoFile(source, video, timeline)

@@ -7,11 +7,11 @@ from functools import lru_cache
 from pathlib import Path
 
 from egoinstructor.errors import VideoError
-from egoinstructor.records import VideoSource
+from egoinstructor.records import Frames, VideoSource
 
 
 def content_identity(video: VideoSource) -> tuple[str | int, ...]:
-    """A digest of bytes; of a file its name, size and time of change; of a folder of pieces those of each.
+    """A digest of bytes or of frames; of a file its name, size and time of change; of a folder of pieces those of each.
 
     The folder that a file is in doesn't count: a copy that keeps the time of change is the same video. A file that was
     written anew is another one.
@@ -21,6 +21,8 @@ def content_identity(video: VideoSource) -> tuple[str | int, ...]:
     """
     if isinstance(video, bytes):
         return (hashlib.blake2b(video).hexdigest(),)
+    if isinstance(video, Frames):
+        return (video.digest,)
     try:
         files = sorted(video.glob("*.mp4")) if video.is_dir() else [video]
         stats = [(file.name, file.stat()) for file in files]
@@ -44,13 +46,15 @@ def stamp(video: Path) -> str:
 
 
 def content_digest(video: VideoSource) -> str:
-    """A digest of a video's bytes: the same wherever the file lies and whenever it was copied.
+    """A digest of a video's bytes: the same wherever the file lies and whenever it was copied; or of frames.
 
     Raises:
         VideoError: it can't be read, or is a folder.
     """
     if isinstance(video, bytes):
         return hashlib.blake2b(video, digest_size=16).hexdigest()
+    if isinstance(video, Frames):
+        return video.digest
     try:
         stat = video.stat()
         return _file_digest(video, stat.st_size, stat.st_mtime_ns)

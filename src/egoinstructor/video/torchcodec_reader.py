@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from egoinstructor.errors import MissingExtraError, VideoError, require_extra
-from egoinstructor.records import VideoSource, source_name
+from egoinstructor.records import EncodedVideo, source_name
 
 
-def read(source: VideoSource, indices: Sequence[int]) -> np.ndarray:
+def read(source: EncodedVideo, indices: Sequence[int]) -> np.ndarray:
     """Decode frames.
 
     Returns:

@@ -1,0 +1,1 @@
+"""Whole recordings: cut into windows, captioned, and written as tracks; and streams, captioned as they come."""
