@@ -367,7 +367,7 @@ def test_a_recording_is_narrated_with_progress_and_its_captions_come_as_a_file(
         for _ in range(2):
             batches.release()
             least = shares[-1] if shares else 0
-            page.wait_for_function(f"document.querySelector('#narrate-progress progress').value > {least}")
+            page.wait_for_function(f"document.querySelector('#narrate-progress progress')?.value > {least}")
             shares.append(float(progress.get_attribute("value")))
             assert page.locator("#narrate-captions li").count() > 0
     assert shares[1] < 1
