@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 
-from egoinstructor.cli.options import add_model_options, open_captioner, open_published, positive
+from egoinstructor.cli.options import add_model_options, open_named_or_published, positive
 from egoinstructor.cli.retrieval import add_retrieval_options, check_library_given, open_library, retrieval
 from egoinstructor.errors import InputError
 from egoinstructor.inference_file import read_inference_file
@@ -37,12 +37,7 @@ def add(commands: Any) -> None:
         "--testdata", metavar="FILE", help="instead of EGO: an inference JSON; with --library, its ego clips"
     )
     add_retrieval_options(parser)
-    add_model_options(parser)
-    parser.add_argument(
-        "--download",
-        action="store_true",
-        help="with no model named: fetch the published weights (14 GB) if they aren't here",
-    )
+    add_model_options(parser, published=True)
     add_generation_options(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object a caption, one a line")
     parser.set_defaults(run=run)
@@ -65,10 +60,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Caption, printing each as soon as it is there."""
     queries = _queries(arguments)
     check_library_given(arguments)
-    named = [f"--{name}" for name in ("model", "base", "captioner") if getattr(arguments, name)]
-    if named and arguments.download:
-        raise InputError(f"--download fetches the published weights, and {named[0]} names a model; leave one out.")
-    captioner = open_captioner(arguments) if named else open_published(arguments)
+    captioner = open_named_or_published(arguments)
     found: dict[str, Any] = {}
     if arguments.library:
         library = open_library(arguments, captioner)

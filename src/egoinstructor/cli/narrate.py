@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from egoinstructor.cli.options import add_model_options, open_captioner, open_published, positive
+from egoinstructor.cli.options import add_model_options, check_download, open_named_or_published, positive
 from egoinstructor.cli.retrieval import add_retrieval_options, check_library_given, open_library, retrieval
 from egoinstructor.errors import InputError
 
@@ -43,12 +43,7 @@ def add(commands: Any) -> None:
     _add_window_options(parser)
     _add_caption_options(parser)
     add_retrieval_options(parser)
-    add_model_options(parser)
-    parser.add_argument(
-        "--download",
-        action="store_true",
-        help="with no model named: fetch the published weights (14 GB) if they aren't here",
-    )
+    add_model_options(parser, published=True)
     parser.set_defaults(run=run)
 
 
@@ -92,9 +87,7 @@ def run(arguments: argparse.Namespace) -> None:
     check_library_given(arguments)
     if arguments.shots and not arguments.library:
         raise InputError(f"--shots {arguments.shots} asks for references; name a --library that has them.")
-    named = [f"--{name}" for name in ("model", "base", "captioner") if getattr(arguments, name)]
-    if named and arguments.download:
-        raise InputError(f"--download fetches the published weights, and {named[0]} names a model; leave one out.")
+    check_download(arguments)
     options = NarrationOptions(
         seconds=default_seconds(arguments.model) if arguments.seconds is None else arguments.seconds,
         merge=not arguments.no_merge,
@@ -104,7 +97,7 @@ def run(arguments: argparse.Namespace) -> None:
     duration = probe(recording).duration  # before a model is opened, which may take long
     if arguments.model and shipped(arguments.model):
         torch.set_num_threads(1)  # it is too small for more, and what comes next is decoded and encoded meanwhile
-    captioner = open_captioner(arguments) if named else open_published(arguments)
+    captioner = open_named_or_published(arguments)
     found: dict[str, Any] = {}
     if arguments.library:
         library = open_library(arguments, captioner)

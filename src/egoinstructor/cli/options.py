@@ -27,8 +27,13 @@ def positive(text: str) -> int:
     return value
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """How to name a model: a converted folder, or the published pair."""
+def add_model_options(parser: argparse.ArgumentParser, *, published: bool = False) -> None:
+    """How to name a model: a converted folder, or the published pair.
+
+    Args:
+        parser: of a command.
+        published: the published weights are taken where none is named: for `open_named_or_published`.
+    """
     group = parser.add_argument_group("model")
     group.add_argument(
         "--model", metavar="DIR", help="converted model folder, Hub id, or nano (simulated kitchens only)"
@@ -39,6 +44,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--device", help="cpu, cuda, cuda:1, mps; the first accelerator if not given")
     group.add_argument("--dtype", choices=DTYPES, default="auto", help="number format (auto: the checkpoint's)")
     group.add_argument("--int8", action="store_true", help="int8 linear layers, on a CPU: faster, captions may differ")
+    if published:
+        group.add_argument(
+            "--download",
+            action="store_true",
+            help="with no model named: fetch the published weights (14 GB) if they aren't here",
+        )
 
 
 def torch_dtype(name: str) -> torch.dtype | None:
@@ -54,6 +65,30 @@ def quiet_transformers() -> None:
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
+
+
+def check_download(arguments: argparse.Namespace) -> None:
+    """Refuse a download beside a model that is named.
+
+    Raises:
+        InputError: both were given.
+    """
+    if arguments.download and (named := _named(arguments)):
+        raise InputError(f"--download fetches the published weights, and {named[0]} names a model; leave one out.")
+
+
+def open_named_or_published(arguments: argparse.Namespace) -> Captioner:
+    """Open the model that the options name, or the published weights where they name none.
+
+    Raises:
+        InputError: as `check_download`, `open_captioner` and `open_published`.
+    """
+    check_download(arguments)
+    return open_captioner(arguments) if _named(arguments) else open_published(arguments)
+
+
+def _named(arguments: argparse.Namespace) -> list[str]:
+    return [f"--{name}" for name in ("model", "base", "captioner") if getattr(arguments, name)]
 
 
 def open_published(arguments: argparse.Namespace) -> Captioner:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from egoinstructor import assets
-from egoinstructor.cli.options import add_model_options, open_captioner, open_published, positive
+from egoinstructor.cli.options import add_model_options, open_named_or_published, positive
 from egoinstructor.cli.retrieval import add_retrieval_options, check_library_given, open_library, retrieval
 from egoinstructor.errors import InputError, require_extra
 
@@ -29,10 +29,7 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "serve", help="serve a web page and an HTTP API on this machine", description=__doc__, allow_abbrev=False
     )
-    add_model_options(parser)
-    parser.add_argument(
-        "--download", action="store_true", help="with no model named: fetch the published weights (14 GB)"
-    )
+    add_model_options(parser, published=True)
     add_retrieval_options(parser)
     parser.add_argument(
         "--library-writable", metavar="DIR", help="let users add videos to the library; their files go here"
@@ -81,7 +78,7 @@ def run(arguments: argparse.Namespace) -> None:
         check_library_given(arguments)
         if arguments.library_writable and not arguments.library:
             raise InputError("--library-writable is of a library; name one with --library.")
-        captioner = open_captioner(arguments) if arguments.model or arguments.base else open_published(arguments)
+        captioner = open_named_or_published(arguments)
         library = open_library(arguments, captioner) if arguments.library else None
         service = Service(
             captioner,

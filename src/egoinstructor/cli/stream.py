@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 
-from egoinstructor.cli.options import add_model_options, open_captioner, open_published, positive
+from egoinstructor.cli.options import add_model_options, check_download, open_named_or_published, positive
 from egoinstructor.cli.retrieval import add_retrieval_options, check_library_given, open_library, retrieval
 from egoinstructor.errors import InputError
 
@@ -55,12 +55,7 @@ def add(commands: Any) -> None:
     group.add_argument("--max-new-tokens", type=positive, default=64, metavar="N", help="longest caption (default: 64)")
     group.add_argument("--instruction", help="what the model is asked of every window")
     add_retrieval_options(parser)
-    add_model_options(parser)
-    parser.add_argument(
-        "--download",
-        action="store_true",
-        help="with no model named: fetch the published weights (14 GB) if they aren't here",
-    )
+    add_model_options(parser, published=True)
     parser.set_defaults(run=run)
 
 
@@ -70,11 +65,9 @@ def run(arguments: argparse.Namespace) -> None:
     from egoinstructor.narration.sources import check_source, open_source
 
     check_library_given(arguments)
-    named = [f"--{name}" for name in ("model", "base", "captioner") if getattr(arguments, name)]
-    if named and arguments.download:
-        raise InputError(f"--download fetches the published weights, and {named[0]} names a model; leave one out.")
+    check_download(arguments)
     check_source(arguments.stream, arguments.allow_host)  # before a model is opened, which may take long
-    captioner = open_captioner(arguments) if named else open_published(arguments)
+    captioner = open_named_or_published(arguments)
     options: dict[str, Any] = {"shots": arguments.shots} if arguments.library else {}
     if arguments.library:
         library = open_library(arguments, captioner)
