@@ -243,6 +243,7 @@ def test_an_existing_folder_is_not_touched(golden_a, published):
     assert [p.name for p in (published / "out").iterdir()] == ["mine.txt"]
 
 
+@pytest.mark.slow
 def test_no_space_left(golden_a, published):
     """A file-size limit stands for a full disk: the write fails in the middle, and nothing half-written stays."""
     script = (

@@ -101,7 +101,19 @@ def test_the_demo_with_what_is_shipped(tmp_path, capsys):
     assert main(["demo", "--out", str(tmp_path / "d"), "--json"]) == 0
     *shown, last = map(json.loads, capsys.readouterr().out.splitlines())
     assert all(len(one["references"]) == 4 for one in shown)
-    assert last["counts"][-1]["exact"] > last["counts"][-1]["exact_without_retrieval"]
+    assert last["counts"][-1]["clips"] == len(shown)
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(
+    strict=True,
+    raises=AssertionError,
+    reason="wanted, and not so: nano has 5 of these 12 clips right with retrieval, 6 without (docs/benchmarks.md)",
+)
+def test_retrieval_helps_in_the_demo(tmp_path, capsys):
+    assert main(["demo", "--out", str(tmp_path / "d"), "--json"]) == 0
+    counts = json.loads(capsys.readouterr().out.splitlines()[-1])["counts"][-1]
+    assert counts["exact"] > counts["exact_without_retrieval"]
 
 
 # ------------------------------------------------------------------------------------------- the wheel

@@ -67,6 +67,7 @@ def test_it_measures_itself_and_remembers(large):
     assert large.optimize() == facts, "nothing changed, so nothing is measured anew"
 
 
+@pytest.mark.slow
 def test_what_came_after_it_is_searched_too(large, clips):
     entries, video, narration = clips(40, seed=1)
     large.add(entries, video, narration)
@@ -79,6 +80,7 @@ def test_what_came_after_it_is_searched_too(large, clips):
     assert (facts.rows, facts.checked_rows) == (600, 640), "measured anew, not built anew"
 
 
+@pytest.mark.slow
 def test_a_library_that_has_doubled_gets_new_partitions(large, clips):
     large.add(*clips(700, seed=1))
     assert large.optimize()["video_vector"].rows == 1300
@@ -95,6 +97,7 @@ def test_a_filter_that_leaves_few_still_gives_all_of_them(large, clips, monkeypa
     assert {hit.entry for hit in large.search(video[9], k=20, where=but_one)} == set(entries[:4])
 
 
+@pytest.mark.slow
 def test_too_little_recall_is_said(large, clips, monkeypatch, caplog):
     monkeypatch.setattr(index, "NPROBES", (1,))
     monkeypatch.setattr(index, "OVERSAMPLE", (1,))

@@ -514,6 +514,7 @@ def test_processes_that_hammer_one_folder_agree(folder, recount):
     assert open_cache(folder).report().bytes == size(folder)
 
 
+@pytest.mark.slow
 def test_killed_writers_leave_whole_files_only(folder, recount):
     cache = open_cache(folder, limit_bytes=10**10)
     process = start(KILLS, folder, cache, 0)
