@@ -232,6 +232,8 @@ class Source:
         """Frames in display order. What is damaged is left out, with all that may refer to it: up to the next keyframe."""
         container, stream = self._video
         whole, since = False, None  # since a keyframe at this time
+        last: int | None = None  # time of the frame that was given last
+        second = 1 / stream.time_base if stream.time_base else 0  # in ticks
         for packet in container.demux(stream):
             if self._stop.is_set():
                 return
@@ -252,9 +254,12 @@ class Source:
             for frame in frames:
                 assert isinstance(frame, VideoFrame)
                 early = frame.pts is not None and since is not None and frame.pts < since
-                if frame.is_corrupt or early:
+                # Behind damage a decoder may give a frame again late. A clock that starts anew goes back further.
+                late = frame.pts is not None and last is not None and 0 < last - frame.pts < second
+                if frame.is_corrupt or early or late:
                     self.damaged += 1
                 elif not self._stop.is_set():
+                    last = frame.pts
                     yield frame
 
 
