@@ -100,7 +100,7 @@ def _frames(file: VideoFile, start: float) -> Iterator[tuple[float, VideoFrame]]
         for frame in frames:
             if not line.ordered and number < len(line.pts):
                 yield line.seconds(number), frame
-            elif line.ordered and frame.pts is not None:
+            elif line.ordered and frame.pts is not None and line.pts[0] <= frame.pts <= line.pts[-1]:
                 yield float((frame.pts - line.pts[0]) * line.tick), frame
             number += 1
 

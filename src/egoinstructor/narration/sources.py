@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from threading import Event, Lock
@@ -19,13 +19,17 @@ from typing import Any
 
 import av
 import numpy as np
+from av.packet import Packet
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 from egoinstructor.errors import InputError, VideoError
 from egoinstructor.narration.addresses import allowed_address, masked
+from egoinstructor.narration.times import Times
 from egoinstructor.video.container import OpenVideo, open_video
 from egoinstructor.video.live import NOMINAL_RATE, LiveFrame
 from egoinstructor.video.reader import quarter_turns
+from egoinstructor.video.timeline import LONGEST
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +41,9 @@ RECONNECTS = 5
 
 TIMEOUT = 10.0
 """Seconds to wait for an address or a camera to answer."""
+
+RATES = (1 / 60, 1000.0)
+"""Frames per second that a stream may declare; damaged times make it seem to have others."""
 
 MAX_PIXELS = 4096 * 2304
 """Of a picture. A stream that declares larger ones is refused before they are decoded."""
@@ -82,10 +89,11 @@ def open_source(
         raise InputError(f"{masked(name)} comes at its own pace; leave 'paced' out, which is for files.")
     if address:
         url, shown = allowed_address(name, allow_hosts)
-        lost = reconnects if url.startswith("rtsp:") else 0
-        return Source(partial(_open_address, url, shown), shown, stop=stop, reconnects=lost)
+        live = url.startswith("rtsp:")  # what HTTP gives may be a file
+        lost = reconnects if live else 0
+        return Source(partial(_open_address, url, shown), shown, stop=stop, reconnects=lost, live=live)
     if camera:
-        return Source(partial(_open_camera, name), name, stop=stop)
+        return Source(partial(_open_camera, name), name, stop=stop, live=True)
     if paced:
         return Source(partial(open_video, Path(name)), name, stop=stop, paced=True)
     return Source(partial(_open_growing, Path(name), idle, stop), name, stop=stop)
@@ -119,6 +127,7 @@ class Source:
         stop: set when it is closed: ends every wait.
         reconnects: attempts to open it again, one after the other, when it fails or ends.
         paced: wait until each frame is due.
+        live: frames come as they are seen, so that none is further ahead of the one before than it was waited for.
         clock: seconds, never falling.
         wait: waits for some seconds; true where the source was closed meanwhile.
 
@@ -134,25 +143,32 @@ class Source:
         stop: Event | None = None,
         reconnects: int = 0,
         paced: bool = False,
+        live: bool = False,
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], bool] | None = None,
     ) -> None:
         self.name = name
-        self.damaged = 0
-        """Pictures that could not be decoded, and were left out."""
         self.reconnected = 0
         """Times that the connection was lost and found again."""
-        self._opener, self._attempts, self._paced, self._clock = opener, reconnects, paced, clock
+        self._opener, self._attempts, self._paced, self._live, self._clock = opener, reconnects, paced, live, clock
         self._stop = stop or Event()
         self._wait = wait or self._stop.wait
         self._lock = Lock()
         self._opened: ExitStack | None = None
         self._video = self._open()
         stream = self._video[1]
-        self.rate = float(stream.average_rate or stream.guessed_rate or NOMINAL_RATE)
+        declared = [float(rate) for rate in (stream.average_rate, stream.guessed_rate) if rate]
+        self.rate = next((rate for rate in declared if RATES[0] <= rate <= RATES[1]), NOMINAL_RATE)
         """Frames per second, as the stream declares them."""
+        self._times: Times[VideoFrame] = Times(self.rate)
+        self._began: float | None = None  # when the first frame came
         # JPEGs over HTTP bear no times, and FFmpeg makes up some.
         self._untimed = self._video[0].format.name == "mpjpeg"
+
+    @property
+    def damaged(self) -> int:
+        """Pictures that could not be decoded, or whose times are wrong, and that were left out."""
+        return self._times.left_out
 
     def __iter__(self) -> Iterator[LiveFrame]:
         """The frames, as they come.
@@ -160,18 +176,15 @@ class Source:
         Raises:
             VideoError: it failed, and could not be opened again.
         """
-        times = _Times(self.rate)
-        began = failed = None
+        failed = None
         attempt = 0
         while not self._stop.is_set():
             reason = "the stream ended"
             try:
                 with self._take():
-                    for frame in self._decoded():
-                        began = self._clock() if began is None else began
-                        own = self._clock() if self._untimed else frame.time
-                        seconds, attempt = times.of(own), 0
-                        if self._paced and self._wait(max(began + seconds - self._clock(), 0)):
+                    for seconds, frame in self._timed():
+                        attempt = 0
+                        if self._paced and self._wait(max(self._due(seconds), 0)):
                             return
                         yield seconds, partial(_upright, frame)
                 if self._attempts == 0:
@@ -196,7 +209,7 @@ class Source:
                     reason, failed = str(error), error
                     continue
                 self.reconnected += 1
-                times.resume(0.0 if began is None else self._clock() - began)
+                self._times.resume(max(-self._due(0.0), 0))
                 break
 
     def close(self) -> None:
@@ -228,67 +241,69 @@ class Source:
             opened, self._opened = self._opened, None
         return opened or ExitStack()
 
+    def _due(self, seconds: float) -> float:
+        """In how long a frame is due that is shown so long after the first one."""
+        now = self._clock()
+        return seconds + (now if self._began is None else self._began) - now
+
+    def _timed(self) -> Iterator[tuple[float, VideoFrame]]:
+        """Frames with their times, to where the stream ends or is lost."""
+        before = None
+        try:
+            for frame in self._decoded():
+                came = self._clock()
+                self._began = came if self._began is None else self._began
+                if self._untimed:
+                    yield came - self._began, frame
+                    continue
+                # Some may have been under way for long, as long as the connection was not given up.
+                longest = TIMEOUT + came - (came if before is None else before) if self._live else LONGEST
+                before = came
+                yield from self._times.take(frame.time, frame, longest)
+        except (VideoError, av.error.FFmpegError):
+            yield from self._times.end()
+            raise
+        if not self._stop.is_set():
+            yield from self._times.end()
+
     def _decoded(self) -> Iterator[VideoFrame]:
         """Frames in display order. What is damaged is left out, with all that may refer to it: up to the next keyframe."""
-        container, stream = self._video
-        whole, since = False, None  # since a keyframe at this time
-        last: int | None = None  # time of the frame that was given last
-        second = 1 / stream.time_base if stream.time_base else 0  # in ticks
-        for packet in container.demux(stream):
+        stream = self._video[1]
+        entered = whole = leading = False
+        since: int | None = None  # when the keyframe is shown that was entered at
+        for packet in self._packets():
             if self._stop.is_set():
                 return
             if packet.is_keyframe and not packet.is_corrupt and not whole:
                 stream.codec_context.flush_buffers()
-                whole, since = True, packet.pts
+                entered, whole, leading, since = True, True, True, packet.pts
             elif packet.is_corrupt:
                 whole = False
             if not whole and packet.size:
-                self.damaged += since is not None  # a stream may be entered between keyframes
+                if entered:  # a stream may be entered between keyframes
+                    self._times.leave_out()
                 continue
             try:
                 frames = packet.decode()
             except av.error.InvalidDataError:
-                self.damaged += 1
+                self._times.leave_out()
                 whole = False
                 continue
             for frame in frames:
                 assert isinstance(frame, VideoFrame)
+                # Pictures that are shown before the keyframe may refer to ones before it. Its own time may be damaged.
                 early = frame.pts is not None and since is not None and frame.pts < since
-                # Behind damage a decoder may give a frame again late. A clock that starts anew goes back further.
-                late = frame.pts is not None and last is not None and 0 < last - frame.pts < second
-                if frame.is_corrupt or early or late:
-                    self.damaged += 1
+                leading = leading and early and not frame.key_frame
+                if frame.is_corrupt or leading:
+                    self._times.leave_out()
                 elif not self._stop.is_set():
-                    last = frame.pts
                     yield frame
 
-
-class _Times:
-    """Seconds from the first frame on, whatever the stream's own times do."""
-
-    def __init__(self, rate: float) -> None:
-        self._frame = 1 / rate
-        self._last: float | None = None
-        self._shift: float | None = None  # of the stream's own times; None: to be found
-        self._from = 0.0
-
-    def of(self, own: float | None) -> float:
-        """When a frame is shown that is at `own` by the stream's own times."""
-        following = self._from if self._last is None else max(self._last + self._frame, self._from)
-        if own is None:
-            seconds = following
-        else:
-            if self._shift is None:
-                self._shift = following - own
-            seconds = own + self._shift
-            if self._last is not None and seconds < self._last:  # it began to count anew
-                self._shift, seconds = following - own, following
-        self._last = seconds
-        return seconds
-
-    def resume(self, seconds: float) -> None:
-        """The next frame comes so long after the first one, by the clock; the stream counts anew."""
-        self._from, self._shift = seconds, None
+    def _packets(self) -> Iterator[Packet[VideoStream]]:
+        container, stream = self._video
+        # PyAV fails at the very end of a stream that was joined by another one on the way.
+        with suppress(IndexError):
+            yield from container.demux(stream)
 
 
 def _is_camera(name: str) -> bool:

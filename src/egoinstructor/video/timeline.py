@@ -11,12 +11,17 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 import av
 from av.video.stream import VideoStream
 
 from egoinstructor.errors import VideoError
 from egoinstructor.video.container import OpenVideo
+
+LONGEST = 3600
+"""Seconds from a frame to the next, at most. A camera may stop for minutes; what a damaged time stamp says may be a century
+off, and would be narrated as a still picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,8 @@ def _from_index(video: OpenVideo) -> Timeline | None:
             keyframes.append(number)
     if step <= 0 or not keyframes or keyframes[0] or stream.start_time is None or stream.time_base is None:
         return None
+    if step * stream.time_base > LONGEST:
+        return None
     # Decoding times this regular are those of a constant rate, so the frames are shown at the same steps. The reader
     # holds each frame to the time foreseen here; if one isn't there, it asks the packets.
     pts = range(stream.start_time, stream.start_time + len(entries) * step, step)
@@ -122,8 +129,10 @@ def from_packets(video: OpenVideo) -> Timeline | None:
             last_dts, end = packet.dts, max(end, time + (packet.duration or 0))
     except av.error.InvalidDataError:
         cut_off = True
-    times = array("q", sorted(times))
     tick, declared = stream.time_base or Fraction(1, 1000), _declared(stream)
+    times = _believable(array("q", sorted(times)), round(LONGEST / tick))
+    if times and not 0 <= end - times[-1] <= LONGEST / tick:
+        end = times[-1]
     # Some containers just end. Headers are a frame or two off, not a second.
     cut_off = cut_off or (bool(times) and (end - times[0]) * tick < declared - 1)
     if cut_off and last_dts is not None:
@@ -135,12 +144,23 @@ def from_packets(video: OpenVideo) -> Timeline | None:
     length = len(times)
     span = (times[-1] - times[0]) * tick
     stated = stream.average_rate or Fraction(25)
+    if stated * LONGEST < 1:  # of damaged times
+        stated = Fraction(25)
     for rate in (stated, (length - 1) / span if span else stated):
         if _is_constant(times, rate * tick):
             duration = length / rate
             return Timeline(times, keyframes, tick, rate, duration, max(declared, duration), True, ordered)
     duration = max((end - times[0]) * tick, span * length / (length - 1))
     return Timeline(times, keyframes, tick, length / duration, duration, max(declared, duration), False, ordered)
+
+
+def _believable(times: array[int], longest: int) -> array[int]:
+    """The most of the frames that have no gap between them longer than that, in ticks: stamps beyond one are damaged."""
+    gaps = [i for i, (early, late) in enumerate(pairwise(times), 1) if late - early > longest]
+    if not gaps:
+        return times
+    first, beyond = max(pairwise([0, *gaps, len(times)]), key=lambda span: span[1] - span[0])
+    return times[first:beyond]
 
 
 def _is_constant(pts: Sequence[int], frames_per_tick: Fraction) -> bool:
