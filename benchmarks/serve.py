@@ -7,7 +7,9 @@ The server is a process of its own, on a free port of this machine; so are the c
 1. One client asks for each of the demo's ego clips, one after another: their captions are what is expected from then on, and
    their rate is the sequential throughput (measured again at the end, the two taken together).
 2. All clients at once, each posting the clips in an order of its own. Each answer has to be that clip's caption, written
-   from that clip's references: another one would be another client's video. The server's memory is read every second.
+   from that clip's references: another one would be another client's video. The memory of the server and of each decoding
+   process is read every second: resident MB at four points of the run, and the rise per 1,000 captions, by least squares
+   over the whole run and over its second half, when all has been used once.
 3. The same with each clip uploaded once, and named in the requests by its id.
 4. All clients at once again, and the server is told to stop while it works for them: each has to get its caption.
 
@@ -53,14 +55,14 @@ class Server:
     process: subprocess.Popen[bytes]
     url: str
 
-    def memory(self) -> tuple[float, float]:
-        """Resident MB of the server itself, and of its decoding processes together."""
+    def memory(self) -> dict[str, float]:
+        """Resident MB of the server itself, and of each of its decoding processes."""
         server = psutil.Process(self.process.pid)
-        children = 0.0
+        found = {"server": server.memory_info().rss / 1e6}
         for child in server.children(recursive=True):
             with suppress(psutil.NoSuchProcess):
-                children += child.memory_info().rss
-        return server.memory_info().rss / 1e6, children / 1e6
+                found[f"decoder {child.pid}"] = child.memory_info().rss / 1e6
+        return found
 
 
 @dataclass
@@ -74,13 +76,13 @@ class Load:
     other_references: int = 0
     told_to_wait: int = 0
     lost: Counter[str] = field(default_factory=Counter)
-    memory: list[tuple[float, float]] = field(default_factory=list)
+    memory: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    """Of each process: captions answered so far, and resident MB."""
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Figures."""
         cuts = statistics.quantiles(self.times, n=100) if len(self.times) > 1 else [float("nan")] * 99
-        first, last = self.memory[:10], self.memory[-10:]
         return {
             "answered": len(self.times),
             "lost": sum(self.lost.values()),
@@ -92,9 +94,33 @@ class Load:
             "per_second": len(self.times) / self.seconds,
             "p50": cuts[49],
             "p99": cuts[98],
-            "server_mb": [statistics.mean(server for server, _ in part) for part in (first, last)],
-            "decoders_mb": [statistics.mean(decoders for _, decoders in part) for part in (first, last)],
+            "memory": {name: course(read) for name, read in self.memory.items()},
         }
+
+
+def course(read: list[tuple[int, float]]) -> dict[str, Any]:
+    """How the memory of a process went: `mb` at 25, 50, 75 and 100 % of the time in which it was seen, and its rise.
+
+    Args:
+        read: captions answered so far, and resident MB.
+
+    Returns:
+        With it `captions`, answered meanwhile; `per_1000` and `per_1000_second_half`, MB by least squares.
+    """
+    return {
+        "captions": read[-1][0] - read[0][0],
+        "mb": [read[max(len(read) * part // 4 - 1, 0)][1] for part in (1, 2, 3, 4)],
+        "per_1000": rise(read),
+        "per_1000_second_half": rise(read[len(read) // 2 :]),
+    }
+
+
+def rise(read: list[tuple[int, float]]) -> float | None:
+    """MB per 1,000 captions; None where too few were answered to tell."""
+    counts, mb = zip(*read, strict=True)
+    if len(set(counts)) < 3:
+        return None
+    return 1000 * statistics.linear_regression(counts, mb).slope
 
 
 @dataclass(frozen=True)
@@ -224,7 +250,8 @@ async def at_once(server: Server, client: Client, expected: dict[str, Answer], c
 
     async def watch() -> None:
         while True:
-            load.memory.append(server.memory())
+            for name, mb in server.memory().items():
+                load.memory.setdefault(name, []).append((len(load.times), mb))
             await asyncio.sleep(1)
 
     watcher = asyncio.create_task(watch())
@@ -309,9 +336,26 @@ def table(found: dict[str, Any]) -> str:
         ["times one client", "1", *(f"{way['per_second'] / alone['per_second']:.2f}" for way in ways)],
         ["p50, s", *(f"{way['p50']:.2f}" for way in (alone, *ways))],
         ["p99, s", *(f"{way['p99']:.2f}" for way in (alone, *ways))],
-        ["server, MB: first 10 s, last 10 s", "", *("{:.0f}, {:.0f}".format(*way["server_mb"]) for way in ways)],
-        ["its decoders, MB", "", *("{:.0f}, {:.0f}".format(*way["decoders_mb"]) for way in ways)],
     ]
+    return lines(rows)
+
+
+def memory_table(found: dict[str, Any]) -> str:
+    """What each process held, in both ways to post."""
+    rows = [
+        ["process", "captions meanwhile", "MB at 25, 50, 75, 100 %", "MB per 1,000 captions", "in the second half"],
+        ["---"] * 5,
+    ]
+    for way in ("files_posted", "uploaded_once"):
+        for name, told in found[way]["memory"].items():
+            mb = ", ".join(f"{value:.0f}" for value in told["mb"])
+            rises = (told["per_1000"], told["per_1000_second_half"])
+            told_rises = ["too few" if value is None else f"{value:+.1f}" for value in rises]
+            rows.append([f"{name}, {way.replace('_', ' ')}", f"{told['captions']:,}", mb, *told_rises])
+    return lines(rows)
+
+
+def lines(rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -334,6 +378,7 @@ def main() -> None:
         print(json.dumps(found, indent=1))
     else:
         print(f"{found['machine']}; {arguments.clients} clients, {found['clips']} clips\n\n{table(found)}\n")
+        print(f"{memory_table(found)}\n")
         print(
             f"Told to stop with {stop['waiting']} requests at work: {stop['lost']} lost, exit code {stop['exit_code']} "
             f"after {stop['seconds']:.1f} s."

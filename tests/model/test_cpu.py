@@ -1,12 +1,16 @@
-"""oneDNN's linear layers: used for fp32 inference alone, and the same numbers."""
+"""oneDNN's linear layers: used for fp32 inference alone, the same numbers, and a bound on what is kept of them."""
 
 from __future__ import annotations
+
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from egoinstructor.model.cpu import fast_linears
+from egoinstructor.model.cpu import KERNELS, bound_kernels, fast_linears
 
 
 @pytest.fixture
@@ -67,3 +71,44 @@ def test_compiled_code_is_left_alone():
 def test_other_devices_get_nothing():
     with fast_linears(torch.device("meta")):
         assert F.linear(torch.ones(1, 2, device="meta"), torch.ones(3, 2, device="meta")).shape == (1, 3)
+
+
+MANY_SIZES = """
+import sys
+import torch
+import torch.nn.functional as F
+from egoinstructor.model.cpu import KERNELS, bound_kernels, fast_linears
+
+bound_kernels()
+weight = torch.ones(16, 8)
+with torch.inference_mode(), fast_linears(weight.device):
+    for rows in [*range(2, KERNELS + 3), KERNELS + 2, 2]:
+        print("rows", rows, flush=True)
+        F.linear(torch.ones(rows, 8), weight)
+"""
+
+
+@pytest.mark.slow  # a process of its own: oneDNN reads its settings once
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch was built without oneDNN")
+def test_few_compiled_products_are_kept():
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("CACHE_CAPACITY")}
+    told = subprocess.run(
+        [sys.executable, "-c", MANY_SIZES],
+        env=environment | {"ONEDNN_VERBOSE": "profile_create", "OMP_NUM_THREADS": "1"},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    compiled = [part.count("create:cache_miss") for part in told.split("rows ")[1:]]
+    assert len(compiled) == KERNELS + 3
+    assert all(compiled[: KERNELS + 1]), "each number of rows is another product"
+    assert not compiled[-2], "the last one was kept"
+    assert compiled[-1], "the first one was not"
+
+
+def test_what_the_environment_says_of_it_stays(monkeypatch):
+    monkeypatch.setenv("LRU_CACHE_CAPACITY", "7")
+    monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "9")
+    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY")
+    bound_kernels()
+    assert (os.environ["LRU_CACHE_CAPACITY"], os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"]) == ("7", str(KERNELS))

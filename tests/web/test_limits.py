@@ -16,15 +16,20 @@ def test_a_limit_is_a_number_above_0(value):
 
 
 def test_what_is_exactly_at_a_limit_is_taken_and_one_more_is_not():
-    limits = Limits(pixels=100, duration=5, video_frames=50, frames_per_request=8, frame_bytes=600)
+    limits = Limits(
+        pixels=100, duration=5, video_frames=50, frames_per_request=8, frame_bytes=600, additions=4, additions_bytes=70
+    )
     limits.check_video(10, 10, 5.0, 50)
     limits.check_frames(2, 10, 10)
+    limits.check_additions(4, 70)
     for limit, refused in {
         "pixels": lambda: limits.check_video(101, 1, 5.0, 50),
         "duration": lambda: limits.check_video(10, 10, 5.1, 50),
         "video_frames": lambda: limits.check_video(10, 10, 5.0, 51),
         "frames_per_request": lambda: limits.check_frames(9),
         "frame_bytes": lambda: limits.check_frames(3, 10, 10),
+        "additions": lambda: limits.check_additions(5, 70),
+        "additions_bytes": lambda: limits.check_additions(4, 71),
         "decode_seconds": limits.decoding_too_slow,
         "decode_memory": limits.decoding_too_large,
     }.items():

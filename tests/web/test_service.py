@@ -11,6 +11,7 @@ import pytest
 
 from egoinstructor import Captioner, Clip, Reference
 from egoinstructor.errors import InputError
+from egoinstructor.library.records import Filter
 from egoinstructor.narration.options import NarrationOptions
 from egoinstructor.web.budget import Budget
 from egoinstructor.web.errors import Busy, Forbidden, NotFound, ServiceError, TimedOut, TooLarge, Unavailable
@@ -262,6 +263,49 @@ def test_what_is_added_is_found_and_never_decoded_here(captioner, library, short
     (vector,) = library.vectors([report.clips[0]])
     expected = library.retriever.encode_video([Clip(short_videos["ego"], 0.0, 1.0)])[0]
     assert float(vector @ expected) == pytest.approx(1.0, abs=1e-2)
+
+
+@pytest.mark.parametrize("limit", ["additions", "additions_bytes"])
+def test_additions_are_bounded_and_what_is_there_takes_no_room(
+    captioner, library, short_videos, tmp_path, monkeypatch, limit
+):
+    folder = tmp_path / "added"
+    folder.mkdir()
+    size = short_videos["ego"].stat().st_size
+    limits = Limits(**{limit: {"additions": 2, "additions_bytes": size}[limit]})
+    narrations = [Narration(0.0, 1.0, "wash the pan"), Narration(1.0, 2.0, "dry the pan")]
+
+    async def work(service):
+        first = await send(service, short_videos["ego"])
+        report = await service.add_to_library(first, narrations)
+        again = await service.add_to_library(first, narrations)
+        monkeypatch.delattr("egoinstructor.web.additions.look")  # it is refused before anything is made of it
+        with pytest.raises(ServiceError, match=rf"at most .* \(limit {limit}\)") as refused:
+            await service.add_to_library(await send(service, short_videos["exo1"]), narrations[:1])
+        return report.added, again.added, refused.value
+
+    added, again, refused = run(Service(captioner, library, writable=folder, limits=limits), work)
+    assert (added, again) == (2, 0)
+    assert (refused.status, refused.code) == (413, f"limit_{limit}")
+    assert sum(file.stat().st_size for file in folder.iterdir()) == size
+    assert library.count(Filter(sources=("uploads",))) == 2
+
+
+def test_room_for_additions_is_looked_at_again_when_they_are_written(captioner, library, short_videos, tmp_path):
+    """Two requests may both have found room for the last clip."""
+    folder = tmp_path / "added"
+    folder.mkdir()
+
+    async def work(service):
+        uploads = [await send(service, short_videos[name]) for name in ("ego", "exo1", "exo2")]
+        adding = (service.add_to_library(upload, [Narration(0.0, 1.0, "wash the pan")]) for upload in uploads)
+        return await asyncio.gather(*adding, return_exceptions=True)
+
+    told = run(Service(captioner, library, writable=folder, limits=Limits(additions=1)), work)
+    refused = [one for one in told if isinstance(one, ServiceError)]
+    assert [one.code for one in refused] == ["limit_additions"] * 2
+    assert library.count(Filter(sources=("uploads",))) == 1
+    assert len(list(folder.iterdir())) == 1
 
 
 def test_a_library_is_read_only_unless_it_is_said(writer, library, short_videos, tmp_path):

@@ -101,6 +101,10 @@ class ExoLibrary:
         """Number of clips."""
         return self._store.count("clips")
 
+    def count(self, where: Filter) -> int:
+        """Number of clips that fulfil this."""
+        return self._store.count("clips", condition(where))
+
     def __repr__(self) -> str:
         """Where it is, and how much."""
         return f"ExoLibrary({self.uri}, {len(self):,} clips)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,10 +13,11 @@ import torch
 
 from egoinstructor.errors import InputError
 from egoinstructor.journal import whole_file
-from egoinstructor.library.records import ClipEntry, VideoRecord
+from egoinstructor.library.records import ClipEntry, Filter, VideoRecord
 from egoinstructor.records import Clip
 from egoinstructor.video.identity import stamp
 from egoinstructor.web.answers import AddReport, Narration
+from egoinstructor.web.limits import Limits
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,20 +74,49 @@ def look(captioner: Captioner, library: ExoLibrary, narration: Narration, clip: 
     return Seen(narration, vector, captioner.encode([clip])[clip])
 
 
+def check_room(
+    library: ExoLibrary, folder: Path, upload: Path, digest: str, narrations: Sequence[Narration], limits: Limits
+) -> None:
+    """Refuse an addition for which there is no room; what is there already takes none.
+
+    Args:
+        library: that is added to.
+        folder: where the videos of additions lie.
+        upload: the video.
+        digest: of its content.
+        narrations: what is said in it.
+        limits: how much users may add.
+
+    Raises:
+        LimitError: it would be more than that.
+    """
+    new = {entry.id for entry in _entries(upload, digest, narrations)}
+    more = len(new - library.known(new))
+    size = 0 if (folder / _file_name(upload, digest)).exists() else upload.stat().st_size
+    if more or size:
+        limits.check_additions(library.count(Filter(sources=(SOURCE,))) + more, _bytes_in(folder) + size)
+
+
 def add(
-    captioner: Captioner, library: ExoLibrary, folder: Path, upload: Path, digest: str, clips: Sequence[Seen]
+    captioner: Captioner,
+    library: ExoLibrary,
+    folder: Path,
+    upload: Path,
+    digest: str,
+    clips: Sequence[Seen],
+    limits: Limits,
 ) -> AddReport:
     """Copy the file, and commit the clips with their latents: nobody need decode the file in this process later.
 
     Raises:
         InputError: the folder or the library can't be written; nothing was added then.
+        LimitError: as in `check_room`; nothing was added then.
     """
-    name = digest + ending(upload)
+    narrations = [seen.narration for seen in clips]
+    check_room(library, folder, upload, digest, narrations, limits)  # others may have come since it was last looked at
+    name = _file_name(upload, digest)
     target = folder / name
-    entries = [
-        ClipEntry(name, seen.narration.start, seen.narration.end, seen.narration.text.strip(), SOURCE, digest)
-        for seen in clips
-    ]
+    entries = _entries(upload, digest, narrations)
     texts = library.need_retriever().encode_text([entry.narration for entry in entries])
     fresh = not target.exists()
     if fresh:
@@ -103,6 +134,21 @@ def add(
     library.put_latents(latents, captioner.latents_key)
     library.log_videos([VideoRecord(SOURCE, name, digest, "added by hand", len(entries), stamp=stamp(target))])
     return AddReport(tuple(entry.id for entry in entries), added)
+
+
+def _entries(upload: Path, digest: str, narrations: Sequence[Narration]) -> list[ClipEntry]:
+    name = _file_name(upload, digest)
+    return [ClipEntry(name, one.start, one.end, one.text.strip(), SOURCE, digest) for one in narrations]
+
+
+def _file_name(upload: Path, digest: str) -> str:
+    return digest + ending(upload)
+
+
+def _bytes_in(folder: Path) -> int:
+    """Of the files in a folder; what was left there half written takes room like the rest."""
+    with os.scandir(folder) as files:
+        return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def ending(video: Path) -> str:

@@ -42,6 +42,10 @@ class Limits:
     """Of all videos kept."""
     uploads_at_once: int = 16
     """Uploads on their way."""
+    additions: int = 10_000
+    """Clips that users add to the library, all together; 0.14 MB each in its own files, at published size."""
+    additions_bytes: int = 10_000_000_000
+    """Of the folder for the videos that users add to the library."""
     body_bytes: int = 1_000_000
     """Of a request without a video."""
     duration: float = 3600.0
@@ -112,6 +116,29 @@ class Limits:
                 "frame_bytes",
                 f"{num_frames} frames of {width}×{height} are {num_frames * width * height * 3} bytes; at most "
                 f"{self.frame_bytes} are taken. Ask for fewer frames, or scale the video down.",
+            )
+
+    def check_additions(self, clips: int, size: int) -> None:
+        """Refuse more additions to the library than are kept.
+
+        Args:
+            clips: that users have added, with the new ones.
+            size: bytes of their videos, with the new one.
+
+        Raises:
+            LimitError: that is more clips, or more bytes, than are kept.
+        """
+        advice = "The library takes no more; its operator can make room or raise the limit."
+        if clips > self.additions:
+            raise LimitError(
+                "additions",
+                f"with this, users would have added {clips} clips; at most {self.additions} are kept. {advice}",
+            )
+        if size > self.additions_bytes:
+            raise LimitError(
+                "additions_bytes",
+                f"with this, the videos that users added would have {size} bytes; at most {self.additions_bytes} are "
+                f"kept. {advice}",
             )
 
     def decoding_too_slow(self) -> NoReturn:

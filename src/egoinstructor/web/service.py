@@ -311,8 +311,8 @@ class Service:
             narrations: what is said in it, and when.
 
         Raises:
-            ServiceError: a library that may not be written, an unknown upload, times outside of the video, or a server
-                that is busy.
+            ServiceError: a library that may not be written or has no room for it, an unknown upload, times outside of the
+                video, or a server that is busy.
         """
         async with self._admission.request() as request:
             library, folder = self._need_library(), self.writable
@@ -323,10 +323,15 @@ class Service:
             for one in narrations:
                 check_text("a narration", one.text)
             segments = [self._clips.segment(upload, one.start, one.end) for one in narrations]
+            digest = await self._clips.digest(upload)
+            await self._run(  # before anything is decoded for it
+                lambda: additions.check_room(library, folder, upload.path, digest, narrations, self.limits)
+            )
             await self._clips.hold(request, segments, one_by_one=True)
             clips = [await self._look(library, one, segment) for one, segment in zip(narrations, segments, strict=True)]
-            digest = await self._clips.digest(upload)
-            return await self._run(lambda: additions.add(self.captioner, library, folder, upload.path, digest, clips))
+            return await self._run(
+                lambda: additions.add(self.captioner, library, folder, upload.path, digest, clips, self.limits)
+            )
 
     def library_stats(self) -> dict[str, Any]:
         """What the library holds, in numbers; reads all of its clips' facts.
