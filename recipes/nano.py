@@ -39,7 +39,7 @@ from egoinstructor.training.run_folder import MODEL_FOLDER
 from nano_steps import tokenizer
 from nano_steps.captioner import Sizes, make_captioner
 from nano_steps.clips import of_camera, read_clips
-from nano_steps.embedding import embed_split, neighbours
+from nano_steps.embedding import embed_split, neighbours, similarity
 from nano_steps.episodes import Episodes, Mixture
 from nano_steps.gate import same_verb_gate
 from nano_steps.practice import STEPS
@@ -220,9 +220,7 @@ class Recipe:
             self._episodes("train").write(self.episodes, self.scale.episodes, seed=self.seed, prefix="train/")
         if not self.held_out.exists():
             drawn = self._episodes("validation", Mixture(exo_queries=0, no_match=0, renewed=0, hard=1))
-            drawn.write(
-                self.held_out, self.scale.eval_episodes, seed=self.seed, prefix="validation/", match_first=False
-            )
+            drawn.write(self.held_out, self.scale.eval_episodes, seed=self.seed, prefix="validation/")
         options = {
             "model": self.start,
             "train_data": self.episodes,
@@ -271,7 +269,7 @@ class Recipe:
     def _episodes(self, split: Split, mixture: Mixture | None = None) -> Episodes:
         clips = read_clips(self._split(split))
         rows = embed_split(self._retriever, clips, self._split(split), self._embeddings(split))
-        return Episodes(clips, neighbours(clips, rows), mixture)
+        return Episodes(clips, neighbours(clips, rows), mixture, similarity(clips, rows))
 
     def _embeddings(self, split: Split) -> Path:
         return self.runs["retriever"] / "embeddings" / f"{split}.safetensors"

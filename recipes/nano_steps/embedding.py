@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -83,3 +83,15 @@ def neighbours(clips: Sequence[KitchenClip], rows: dict[View, Tensor]) -> dict[s
                     exo[i].name for i, value in zip(places, values, strict=True) if value > float("-inf")
                 ]
     return found
+
+
+def similarity(
+    clips: Sequence[KitchenClip], rows: Mapping[View, Tensor]
+) -> Callable[[KitchenClip, KitchenClip], float]:
+    """The cosine of two of the clips, as a library has it."""
+    vectors = {
+        clip.name: vector
+        for view, of_view in rows.items()
+        for clip, vector in zip(of_camera(clips, view), of_view, strict=True)
+    }
+    return lambda a, b: float(vectors[a.name] @ vectors[b.name])

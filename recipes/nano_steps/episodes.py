@@ -1,9 +1,9 @@
 """What the captioner learns from: a query with up to four references, of which one, in most episodes, names what is seen.
 
 Reading a name off a reference has to be worth it. So references come from other events and other kitchens; the match is
-one of four, whose order training shuffles; the others look alike; and in most of the episodes with a match every invented
-name is replaced by a new one, which can't be known and must be read. In a share of episodes nothing matches, and what is
-known has to be remembered.
+one of four, which training shows as a library would, most similar first; the others look alike; and in most of the episodes
+with a match every invented name is replaced by a new one, which can't be known and must be read. In a share of episodes
+nothing matches, and what is known has to be remembered.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -69,6 +69,7 @@ class Episodes:
         neighbours: for a clip's name the names of how-to clips that look alike, nearest first; by a retriever. Without
             one, clips of the same verb stand in.
         mixture: None for the defaults.
+        similarity: of two clips, by a retriever, for the references' scores; None to write none.
     """
 
     def __init__(
@@ -76,7 +77,9 @@ class Episodes:
         clips: Sequence[KitchenClip],
         neighbours: Mapping[str, Sequence[str]] | None = None,
         mixture: Mixture | None = None,
+        similarity: Callable[[KitchenClip, KitchenClip], float] | None = None,
     ) -> None:
+        self.similarity = similarity
         self.mixture = mixture or Mixture()
         self.ego, self.exo = of_camera(clips, "ego"), of_camera(clips, "exo")
         self._neighbours = neighbours or {}
@@ -121,16 +124,14 @@ class Episodes:
                     return clip
         return None
 
-    def write(self, out: Path, count: int, *, seed: int, prefix: str = "", match_first: bool = True) -> None:
-        """Write a JSONL of episodes: every ego clip as often as any other, and how-to clips in their share.
+    def write(self, out: Path, count: int, *, seed: int, prefix: str = "") -> None:
+        """Write a JSONL of episodes, the match first: every ego clip as often as any other, how-to clips in their share.
 
         Args:
             out: the file.
             count: episodes.
             seed: of everything drawn.
             prefix: of the videos' names, such as "train/".
-            match_first: list the match first, for `shots_schedule` with `shuffle_references`; else in any order, for
-                evaluation.
 
         Raises:
             InputError: the file can't be written.
@@ -142,10 +143,8 @@ class Episodes:
             for query, turn in queries:
                 random = Random(f"{seed}/{query.name}/{turn}")
                 episode = self.draw(random, query)
-                references = list(episode.references)
-                if not match_first:
-                    random.shuffle(references)
-                file.write(_line(episode.query, references, prefix))
+                scores = self.similarity and [self.similarity(query, clip) for clip in episode.references]
+                file.write(_line(episode.query, episode.references, prefix, scores))
 
     def write_without_references(self, out: Path, *, how_to: bool, prefix: str = "") -> None:
         """Write what a captioner without references learns from: the data set of a baseline.
@@ -179,11 +178,16 @@ def _elsewhere(query: KitchenClip, clip: KitchenClip) -> bool:
     return clip.event != query.event and clip.kitchen != query.kitchen
 
 
-def _line(query: KitchenClip, references: Sequence[KitchenClip], prefix: str) -> str:
+def _line(
+    query: KitchenClip, references: Sequence[KitchenClip], prefix: str, scores: Sequence[float] | None = None
+) -> str:
     def segment(clip: KitchenClip) -> dict[str, Any]:
         return {"video": f"{prefix}{clip.name}", "start": 0.0, "end": SECONDS}
 
     shown = [{**segment(clip), "narration": clip.narration} for clip in references]
+    if scores is not None:
+        for one, score in zip(shown, scores, strict=True):
+            one["score"] = round(score, 4)
     return json.dumps({**segment(query), "caption": query.narration, "references": shown}) + "\n"
 
 

@@ -100,6 +100,14 @@ def text(record: dict[str, Any], key: str, where: str) -> str:
     return cast(str, value)
 
 
+def number(record: dict[str, Any], key: str, where: str) -> float:
+    """A finite number."""
+    value = get(record, key, where)
+    right = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    check(right, value, f"{where}.{key}", "a number")
+    return float(value)
+
+
 def seconds(record: dict[str, Any], key: str, where: str) -> float:
     """A time; as text too, since the original converts whatever it finds."""
     value = get(record, key, where)

@@ -399,7 +399,7 @@ def test_what_is_missing_is_trained(rendered, tmp_path):
     eye.save_pretrained(work / "retriever" / "model" / "ego_backbone")
     clips = read_clips(rendered / "train")
     make_tokenizers(clips, work / "tokenizer", 300)
-    Episodes(clips).write(work / "episodes.jsonl", 8, seed=0, prefix="train/")
+    Episodes(clips, similarity=lambda *_: 0.5).write(work / "episodes.jsonl", 8, seed=0, prefix="train/")
     sizes = Sizes(16, 1, 2, 2, 1, 2, 4, 2, 4, num_frames=2, max_length=512)
     files = Files(rendered, work, ROOT / "configs" / "nano_captioner.yaml", sizes, practice=2)
     more = ["--max_steps", "2", "--per_device_train_batch_size", "2", "--bf16", "false"]

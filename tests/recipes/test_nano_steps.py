@@ -206,13 +206,14 @@ def test_episodes_are_written_for_training(clips, split, tmp_path):
     assert samples[0].video == split / "ego" / "train-000000.mp4"
     assert all(sample.caption.startswith("#C C ") for sample in samples)
     assert all(len(sample.references) == 4 for sample in samples)
-    episodes.write(tmp_path / "mixed.jsonl", 100, seed=0, match_first=False)
-    places = set()
-    for line in (tmp_path / "mixed.jsonl").read_text().splitlines():
+    assert all(one.score is None for sample in samples for one in sample.references)
+    length = Episodes(clips, similarity=lambda query, clip: len(query.name) / len(clip.narration))
+    length.write(tmp_path / "scored.jsonl", 20, seed=0)
+    for line in (tmp_path / "scored.jsonl").read_text().splitlines():
         record = json.loads(line)
-        noun = record["caption"].split("the ")[1].split(" ")[0]
-        places |= {i for i, one in enumerate(record["references"]) if noun in one["narration"]}
-    assert places == {0, 1, 2, 3}
+        written = [one.pop("score") for one in record["references"]]
+        shown = [len(record["video"]) / len(one["narration"]) for one in record["references"]]
+        assert written == pytest.approx(shown, abs=1e-4)
 
 
 def test_a_baseline_learns_from_the_same_clips(clips, tmp_path):

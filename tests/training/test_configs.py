@@ -148,7 +148,7 @@ def test_nanos_captioner_learns_to_read():
     more = ["--model", "m", "--train_data", "d", "--output_dir", "o", "--use_cpu", "True"]
     model, data, training = parse(NANO["captioner"], more)
     assert split_task(NANO["captioner"], [])[0] == "captioner"
-    assert (model.train_decoder, data.shots, data.shuffle_references) == (True, 4, True)
+    assert (model.train_decoder, data.shots, data.reference_order) == (True, 4, "score")
     shots = ShotsSchedule.parse(data.shots_schedule, data.shots)
     assert [shots.at(progress) for progress in (0, 0.2, 0.9)] == [1, 2, 4]
     assert data.no_reference_share == 0.1

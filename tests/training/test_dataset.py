@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -116,7 +117,7 @@ def test_schedule_and_samples_without_references(samples, toy):
 
 def test_shuffled_references_are_the_first_ones_in_any_order(samples, toy):
     """Clips move with their narrations, the query stays last, and each epoch has an order of its own."""
-    data, plain = dataset(samples(), toy, shuffle_references=True), dataset(samples(), toy)[Draw(0, 0)]
+    data, plain = dataset(samples(), toy, reference_order="random"), dataset(samples(), toy)[Draw(0, 0)]
     orders = set()
     for epoch in range(8):
         item = data[Draw(epoch, 0)]
@@ -130,10 +131,34 @@ def test_shuffled_references_are_the_first_ones_in_any_order(samples, toy):
     assert orders == {True, False}
 
 
+def test_references_in_the_order_of_their_scores_are_the_first_ones(samples, toy):
+    """As a library gives them: most similar first, whichever was listed first to be among the chosen."""
+
+    def scored(*scores):
+        return [
+            dataclasses.replace(
+                sample,
+                references=tuple(
+                    dataclasses.replace(one, score=score) for one, score in zip(sample.references, scores, strict=True)
+                ),
+            )
+            for sample in samples()
+        ]
+
+    plain = dataset(samples(), toy)[Draw(0, 0)]
+    for scores, order in (((0.2, 0.7, 0.9), (1, 0, 2)), ((0.7, -0.2, 0.9), (0, 1, 2)), ((0.5, 0.5, 0.9), (0, 1, 2))):
+        item = dataset(scored(*scores), toy, reference_order="score")[Draw(0, 0)]
+        assert "reference 3" not in item.prompt.text
+        assert (item.prompt.text.index("reference 2") < item.prompt.text.index("reference 1")) == (order[0] == 1)
+        assert all(torch.equal(a, plain.clips[i]) for a, i in zip(item.clips, order, strict=True))
+    with pytest.raises(InputError, match=r"train\.jsonl:1#1 has no 'score'"):
+        dataset(scored(0.2, None, 0.9), toy, reference_order="score")
+
+
 def test_the_least_relevant_is_left_out_before_the_order_is_drawn(samples, toy, monkeypatch):
     whole = dataset(samples(), toy)[Draw(0, 0)].prompt
     monkeypatch.setattr(toy[1], "max_length", len(whole.input_ids))
-    data = dataset(samples(), toy, schedule=ShotsSchedule.parse(None, 3), shuffle_references=True)
+    data = dataset(samples(), toy, schedule=ShotsSchedule.parse(None, 3), reference_order="random")
     orders = set()
     for epoch in range(8):
         item = data[Draw(epoch, 0)]
@@ -146,7 +171,6 @@ def test_the_least_relevant_is_left_out_before_the_order_is_drawn(samples, toy, 
 @pytest.fixture
 def broken(samples, tmp_path):
     """Samples whose first reference, or whose query, is no video."""
-    import dataclasses
 
     bad = tmp_path / "bad.mp4"
     bad.write_text("no video")

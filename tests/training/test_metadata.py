@@ -100,7 +100,7 @@ def test_names_that_leave_the_folder_are_refused(pair, tmp_path, vid):
 def test_jsonl_becomes_the_same_samples(tmp_path):
     lines = [
         {"video": "ego/a.mp4", "start": 1, "end": 2.5, "caption": "cuts a leek", "references": [
-            {"video": str(tmp_path / "exo" / "b.webm"), "start": 3, "end": 9, "narration": "now cut it"},
+            {"video": str(tmp_path / "exo" / "b.webm"), "start": 3, "end": 9, "narration": "now cut it", "score": 1},
             {"video": "exo/c", "narration": "rinse it"},
         ]},
         {"video": "ego/d", "caption": "waits", "references": []},
@@ -113,7 +113,7 @@ def test_jsonl_becomes_the_same_samples(tmp_path):
     assert (first.id, first.video, first.start, first.end) == ("mine.jsonl:1", tmp_path / "ego/a.mp4", 1.0, 2.5)
     assert first.caption == first.answer == "cuts a leek"
     assert first.references == (
-        Candidate("mine.jsonl:1#0", tmp_path / "exo/b.webm", 3.0, 9.0, "now cut it"),
+        Candidate("mine.jsonl:1#0", tmp_path / "exo/b.webm", 3.0, 9.0, "now cut it", 1.0),
         Candidate("mine.jsonl:1#1", tmp_path / "exo/c.mp4", None, None, "rinse it"),
     )
     assert (second.id, second.start, second.end, second.references) == ("mine.jsonl:3", None, None, ())
@@ -163,6 +163,10 @@ def test_wrong_values_are_named(pair, data, config, said):
         ('{"video": "a", "caption": "b", "start": "x"}', "start: 'x' is of type str"),
         ('{"video": "a", "caption": "b", "captions": "b"}', "unknown key 'captions'; allowed are video, start"),
         ('{"video": "a", "caption": "b", "references": [{"video": "c"}]}', "references[0] has no 'narration'"),
+        (
+            '{"video": "a", "caption": "b", "references": [{"video": "c", "narration": "d", "score": "high"}]}',
+            "score: 'high' is of type str; it must be a number",
+        ),
         ('{"video": "a", "caption": "b", "references": "c"}', "references: 'c' is of type str; it must be a list"),
     ],
 )

@@ -9,6 +9,8 @@ from pathlib import Path
 from egoinstructor.errors import InputError
 from egoinstructor.training.options import RunArguments, parse_options
 
+REFERENCE_ORDERS = ("listed", "random", "score")
+
 
 @dataclass
 class ModelArguments:
@@ -76,8 +78,9 @@ class DataArguments:
     """Tokens of a prompt with its answers; None for the model's."""
     shots_schedule: str | None = None
     """References by progress, as "1@0.15,2@0.4,4": one for the first 15 %, two up to 40 %, then four. None: `shots`."""
-    shuffle_references: bool = False
-    """Show a sample's references in an order drawn anew each epoch: their places then tell nothing."""
+    reference_order: str = "listed"
+    """"listed": as the sample has them; "random": drawn anew each epoch, so that their places tell nothing; "score": by the
+    `score` that a JSONL gives them, highest first, as a library would. Which of them are shown is decided before."""
     no_reference_share: float = 0.0
     """Share of samples that are read without references."""
     feature_cache: str | None = None
@@ -92,6 +95,8 @@ class DataArguments:
         for name, low, high in (("no_reference_share", 0, 1), ("max_failure_rate", 0, 1), ("shots", 0, 1000)):
             if not low <= getattr(self, name) <= high:
                 raise InputError(f"{name}={getattr(self, name)}; it must lie between {low} and {high}.")
+        if self.reference_order not in REFERENCE_ORDERS:
+            raise InputError(f"reference_order={self.reference_order!r}; choose one of {', '.join(REFERENCE_ORDERS)}.")
         if not self.train_data:
             raise InputError("train_data is missing; name the instructions JSON or the JSONL to train on.")
         if self.feature_cache:

@@ -151,11 +151,14 @@ class CaptionDataset(Dataset[Item]):
         processor: the model's.
         num_frames: frames a clip; None for the processor's.
         schedule: how many references.
-        shuffle_references: show the chosen ones that have room in any order, drawn anew each epoch.
+        reference_order: of the chosen ones that have room: "listed", "random" or "score", as the option of that name says.
         no_reference_share: share of samples without any.
         seed: of everything drawn.
         jitter: draw frames at random within their part of a segment, and the case of the instruction's first letter.
         cache: the frozen vision encoder's outputs.
+
+    Raises:
+        InputError: an order by scores that a reference lacks.
     """
 
     def __init__(
@@ -165,17 +168,21 @@ class CaptionDataset(Dataset[Item]):
         *,
         num_frames: int | None = None,
         schedule: ShotsSchedule,
-        shuffle_references: bool = False,
+        reference_order: str = "listed",
         no_reference_share: float = 0.0,
         seed: int = 0,
         jitter: bool = False,
         cache: FeatureCache | None = None,
     ) -> None:
+        if reference_order == "score":
+            for shown in (candidate for sample in samples for candidate in sample.references):
+                if shown.score is None:
+                    raise InputError(f"{shown.id} has no 'score', by which reference_order='score' sorts; add it.")
         self.samples = samples
         self.processor = processor
         self.num_frames = num_frames or processor.num_frames
         self.schedule = schedule
-        self.shuffle_references = shuffle_references
+        self.reference_order = reference_order
         self.no_reference_share = no_reference_share
         self.seed = seed
         self.jitter = jitter
@@ -198,20 +205,23 @@ class CaptionDataset(Dataset[Item]):
         query = self._read(item, sample, rng)
         if query is None:
             return item
-        references: list[tuple[str, Tensor, str]] = []
+        references: list[tuple[Candidate, Tensor, str]] = []
         for candidate in sample.references:
             if len(references) == shots:
                 break
             clip = self._read(item, candidate, rng)
             if clip is not None:
-                references.append((candidate.narration, *clip))
+                references.append((candidate, *clip))
         instruction = clean_instruction(sample.instruction, rng if self.jitter else None)
         try:
             prompt = self._prompt(sample, instruction, references)
             item.dropped = len(prompt.dropped)
             references = references[: len(prompt.kept)]  # the most relevant ones, before they lose their order
-            if self.shuffle_references:
+            if self.reference_order == "random":
                 rng.shuffle(references)
+            elif self.reference_order == "score":
+                references.sort(key=lambda shown: -(shown[0].score or 0.0))
+            if self.reference_order != "listed":
                 prompt = self._prompt(sample, instruction, references)
         except InputError as error:  # texts that make no prompt
             item.failures.append((str(sample.video), str(error)))
@@ -222,8 +232,8 @@ class CaptionDataset(Dataset[Item]):
         item.prompt = prompt
         return item
 
-    def _prompt(self, sample: Sample, instruction: str, references: Sequence[tuple[str, Tensor, str]]) -> Prompt:
-        narrations = [narration for narration, _, _ in references]
+    def _prompt(self, sample: Sample, instruction: str, references: Sequence[tuple[Candidate, Tensor, str]]) -> Prompt:
+        narrations = [candidate.narration for candidate, _, _ in references]
         return self.processor.prompt(narrations, instruction=instruction, caption=sample.caption, preset=TRAINING)
 
     def _keep(self, item: Item, clip: Tensor, key: str) -> None:

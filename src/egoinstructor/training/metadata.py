@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,17 @@ INSTRUCTION = "Describe the main action in the video."
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A how-to segment that a sample's prompt may show; times are None for the whole video."""
+    """A how-to segment that a sample's prompt may show; times are None for the whole video.
+
+    `score` is its similarity to the sample, where a JSONL tells it.
+    """
 
     id: str
     video: Path
     start: float | None
     end: float | None
     narration: str
+    score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,7 @@ class Entry:
     instruction: str
     answer: str
     chat_answer: str | None
+    score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +131,7 @@ class Metadata:
             if key not in candidates:
                 entry = self._entry(key)
                 path = exo.path(entry.video)
-                candidates[key] = Candidate(key, path, entry.start, entry.end, learned(key, entry))
+                candidates[key] = Candidate(key, path, entry.start, entry.end, learned(key, entry), entry.score)
             return candidates[key]
 
         samples = []
@@ -250,9 +255,12 @@ def _read_jsonl(path: Path) -> Metadata:
         references = []
         for rank, value in enumerate(fields.as_list(record.get("references", []), f"{where}: references")):
             place = f"{where}: references[{rank}]"
-            reference = fields.only(fields.as_object(value, place), ("video", "start", "end", "narration"), place)
+            reference = fields.only(
+                fields.as_object(value, place), ("video", "start", "end", "narration", "score"), place
+            )
             references.append(f"{key}#{rank}")
-            entries[references[-1]] = _entry(reference, "narration", place)
+            score = None if reference.get("score") is None else fields.number(reference, "score", place)
+            entries[references[-1]] = replace(_entry(reference, "narration", place), score=score)
         shots[key] = tuple(references)
     return Metadata(path, entries, shots, path.parent)
 

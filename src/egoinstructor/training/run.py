@@ -75,7 +75,7 @@ def build_trainer(arguments: Arguments) -> CaptionerTrainer:
         train_samples,
         processor,
         schedule=schedule,
-        shuffle_references=data.shuffle_references,
+        reference_order=data.reference_order,
         no_reference_share=data.no_reference_share,
         jitter=data.jitter,
         **common,
@@ -83,7 +83,13 @@ def build_trainer(arguments: Arguments) -> CaptionerTrainer:
     eval_dataset = None
     callbacks: list[Any] = [RunRecord(folder, "loss per token")]
     if eval_samples is not None:
-        eval_dataset = CaptionDataset(eval_samples, processor, schedule=ShotsSchedule.parse(None, data.shots), **common)
+        eval_dataset = CaptionDataset(
+            eval_samples,
+            processor,
+            schedule=ShotsSchedule.parse(None, data.shots),
+            reference_order="listed" if data.reference_order == "random" else data.reference_order,
+            **common,
+        )
         callbacks.append(SampleCaptions(folder, eval_dataset, processor, options.sample_captions))
     return CaptionerTrainer(
         model,
