@@ -1,10 +1,15 @@
-"""What outlives a kill: a journal of finished work, files that are there whole or not at all, a folder for one run."""
+"""What outlives a kill: a journal of finished work, files that are there whole or not at all, a folder for one run.
+
+And what Ctrl-C does not cut in two.
+"""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -130,3 +135,30 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Ctrl-C waits for the end of the block, and never reaches processes that are started in it.
+
+    For starting workers, which are this process's to stop: one that was started and not yet noted would work on unseen, and
+    a terminal sends Ctrl-C to all of them, which would each print where it was. In another thread than the main one only the
+    latter holds; Python does not interrupt other threads.
+    """
+    from multiprocessing import resource_tracker
+
+    pressed: list[Any] = []
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, lambda *event: pressed.append(event)) if main else None
+    try:
+        resource_tracker.ensure_running()  # now: where a worker's start starts it, it lets the signal through again
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # new processes inherit it
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    finally:
+        if main:
+            signal.signal(signal.SIGINT, handler)
+    if pressed and callable(handler):
+        handler(*pressed[0])

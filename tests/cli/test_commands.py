@@ -298,6 +298,32 @@ def test_interrupted(testdata, model_folder):
         assert json.loads(line)["caption"]
 
 
+INTERRUPTING = """
+import os, signal, sys
+from importlib.abc import MetaPathFinder
+
+class Interrupt(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name == os.environ["INTERRUPTED_AT"]:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+"""
+
+
+@pytest.mark.parametrize("module", ["egoinstructor.cli.train", "rich.logging", "torch"])
+def test_interrupted_at_the_start(module, tmp_path):
+    """Ctrl-C while the commands, their output or their libraries are being imported."""
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPTING)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "INTERRUPTED_AT": module}
+    command = [sys.executable, "-m", "egoinstructor", "info", "nano"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == INTERRUPTED, done.stderr
+    assert done.stderr.startswith("interrupted") or "ERROR" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_help_lists_the_commands(run):
     code, out, _ = run("--help")
     assert code == 0

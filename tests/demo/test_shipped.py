@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from egoinstructor.errors import CheckpointError
 from egoinstructor.retriever.opening import open_retriever
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+GOLDEN = REPOSITORY / "tests/golden/nano_subset.json"
+FLIPS = 1
+"""Captions that another processor's rounding may change."""
 
 
 def test_the_name_means_the_shipped_model(toy_assets, monkeypatch, tmp_path, capsys):
@@ -123,43 +127,91 @@ import socket
 def refuse(*_): raise OSError("no network here")
 socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
 """
-DEMO = """
-import sys, egoinstructor
-from egoinstructor.cli import main
-print(egoinstructor.__file__, file=sys.stderr)
-sys.exit(main(["demo", "--json"]))
+WHERE = """
+import egoinstructor, json, socket, sys
+from importlib.metadata import distribution
+found = distribution("egoinstructor")
+network = socket.getaddrinfo.__module__
+files = sorted(str(path) for path in found.files)
+print(json.dumps([egoinstructor.__file__, found.version, network, files]))
 """
 
 
-@pytest.mark.slow
-def test_the_demo_out_of_the_wheel(tmp_path):
-    """Built from the sources, unpacked where nothing else of the repository is, without a network."""
-    sources, site, elsewhere = tmp_path / "sources", tmp_path / "site", tmp_path / "elsewhere"
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """Built from the sources as they are here."""
+    sources = tmp_path_factory.mktemp("sources")
     for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore"):
-        sources.mkdir(exist_ok=True)
         shutil.copyfile(REPOSITORY / name, sources / name)
-    shutil.copytree(REPOSITORY / "src", sources / "src", ignore=shutil.ignore_patterns("__pycache__"))
-    packaged = sources / "src/egoinstructor/assets"
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path / "dist")]
-    done = subprocess.run(build, cwd=sources, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    (wheel,) = (tmp_path / "dist").glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(site)
-    installed = site / "egoinstructor/assets"
-    original = {path.relative_to(packaged): path.read_bytes() for path in packaged.rglob("*") if path.is_file()}
-    assert {path.relative_to(installed) for path in installed.rglob("*") if path.is_file()} == original.keys()
+    for name in ("src", "tests"):
+        shutil.copytree(REPOSITORY / name, sources / name, ignore=shutil.ignore_patterns("__pycache__"))
+    done(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", "dist", cwd=sources)
+    [built] = (sources / "dist").glob("*.whl")
+    return built
 
-    (site / "sitecustomize.py").write_text(NO_NETWORK)
+
+def done(*command, cwd, **environment):
+    """What a command prints; it must not fail."""
+    ran = subprocess.run(
+        command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=280, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_package_and_nothing_else(wheel):
+    package = REPOSITORY / "src/egoinstructor"
+    files = {path.relative_to(package.parent).as_posix(): path for path in package.rglob("*") if path.is_file()}
+    shipped = {name: path for name, path in files.items() if "__pycache__" not in path.parts}
+    assert {"egoinstructor/assets/nano/model.safetensors", "egoinstructor/assets/demo/clips.json"} < shipped.keys()
+    assert {"egoinstructor/demo/page.html", "egoinstructor/py.typed"} < shipped.keys()
+    with zipfile.ZipFile(wheel) as archive:
+        held = {name: archive.read(name) for name in archive.namelist()}
+    metadata = {name for name in held if name.partition("/")[0].endswith(".dist-info")}
+    assert {name.partition("/")[2] for name in metadata} == {
+        "METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE"
+    }  # fmt: skip
+    assert held.keys() - metadata == shipped.keys()
+    assert [name for name, path in shipped.items() if held[name] != path.read_bytes()] == []
+
+
+@pytest.mark.slow
+def test_the_demo_out_of_the_wheel(wheel, tmp_path):
+    """In an environment of its own, by the command that was installed there, in another folder, without a network."""
+    pip = [sys.executable, "-m", "pip"]
+    if subprocess.run([*pip, "--version"], capture_output=True, check=False).returncode:
+        pytest.skip("the wheel can't be installed: this environment has no pip")
+    environment, elsewhere = tmp_path / "environment", tmp_path / "elsewhere"
     elsewhere.mkdir()
-    environment = {**os.environ, "PYTHONPATH": str(site), "HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-c", DEMO]
-    done = subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert str(site) in done.stderr
-    assert json.loads(done.stdout.splitlines()[0])["references"]
-    assert (elsewhere / "egoinstructor-demo/index.html").is_file()
-    assert {path: (installed / path).read_bytes() for path in original} == original
+    done(sys.executable, "-m", "venv", "--without-pip", environment, cwd=elsewhere)
+    python = environment / "bin" / "python"
+    done(*pip, "--python", python, "install", "--no-deps", "--no-index", "--no-compile", wheel, cwd=elsewhere)
+    [site] = environment.glob("lib/python*/site-packages")
+    # What the package needs is this environment's. A folder that a .pth file names has its own .pth files passed over, and
+    # with them this checkout.
+    dependencies = [path for path in map(sysconfig.get_path, ("purelib", "platlib")) if path is not None]
+    (site / "dependencies.pth").write_text("".join(f"{path}\n" for path in dict.fromkeys(dependencies)))
+    (site / "no_network.py").write_text(NO_NETWORK)
+    (site / "no_network.pth").write_text("import no_network\n")
+    clean = {"HF_HUB_OFFLINE": "1", "PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": "1"}
+
+    place, version, network, files = json.loads(done(python, "-c", WHERE, cwd=elsewhere, **clean))
+    assert Path(place).parent == site / "egoinstructor"
+    assert f"-{version}-" in wheel.name
+    assert network == "no_network"
+    assert "../../../bin/egoinstructor" in files
+
+    printed = done(environment / "bin" / "egoinstructor", "demo", "--out", "demo", "--json", cwd=elsewhere, **clean)
+    *shown, last = map(json.loads, printed.splitlines())
+    assert (elsewhere / "demo/index.html").stat().st_size > 0
+    assert (elsewhere / last["contact_sheet"]).read_bytes().startswith(b"\x89PNG")
+    golden = json.loads(GOLDEN.read_text(encoding="utf-8"))["clips"]
+    assert [Path(one["video"]).parts[-2:] for one in shown] == [Path(one["video"]).parts for one in golden]
+    assert all(Path(one["video"]).is_relative_to(site) for one in shown)
+    said = [text for one in shown for text in (one["caption"], one["without_retrieval"])]
+    recorded = [text for one in golden for text in (one["with references"], one["without"])]
+    assert sum(map(str.__ne__, said, recorded)) <= FLIPS
 
 
 def test_the_demo_without_its_files_says_so(monkeypatch, tmp_path, capsys):

@@ -18,12 +18,13 @@ from types import SimpleNamespace
 import pytest
 
 from egoinstructor import Captioner, Clip, Reference
-from egoinstructor.cli import USAGE_ERROR, main
+from egoinstructor.cli import INTERRUPTED, USAGE_ERROR, main
 from egoinstructor.errors import InputError, VideoError
 from egoinstructor.evaluation import caption_conditions, caption_workers
 from egoinstructor.evaluation.caption_conditions import Condition, Oracle, Random, candidates_for
 from egoinstructor.evaluation.caption_run import (
     FOLDER,
+    LOCK,
     alone,
     begin,
     describe,
@@ -39,6 +40,7 @@ from egoinstructor.library.library import ExoLibrary
 from egoinstructor.library.records import ClipEntry
 from egoinstructor.library.references import Retrieval
 from egoinstructor.library.selection import SelectionRules
+from egoinstructor.model.calibration import Calibration
 from egoinstructor.records import Caption
 from egoinstructor.video.identity import content_digest
 
@@ -371,6 +373,39 @@ def test_a_guide_is_text_without_a_clip(toy, short_videos):
     assert alone.text == plain.text
 
 
+# ---------------------------------------------------------------------- how sure it was
+
+
+def test_a_record_says_how_sure_the_model_was(toy, samples):
+    condition = Condition(shots=1, generation=GENERATION)
+    calibration = Calibration(2.0, 0.5, "toys", 9, 0.1)
+    plain, sure = (
+        CaptionWriter(condition, samples, Captioner(*toy, calibration=c)).write(samples[:3])
+        for c in (None, calibration)
+    )
+    for sample, record in zip(samples, sure, strict=False):
+        query = [Reference(r.video, r.narration, r.start, r.end) for r in sample.references[:1]]
+        caption = Captioner(*toy, calibration=calibration).caption(
+            sample.video, query, start=sample.start, end=sample.end, **GENERATION
+        )
+        assert record["score"] == pytest.approx(caption.score, abs=1e-3)
+        assert record["confidence"] == pytest.approx(caption.confidence, abs=1e-3)
+        assert 0 < record["confidence"] < 1
+    assert [{**record, "confidence": None} for record in sure] == plain
+
+
+def test_a_run_from_before_there_were_scores_is_not_gone_on_with(toy, samples, tmp_path):
+    captioner = Captioner(*toy)
+    now = describe(Condition(), samples, captioner)
+    begin(tmp_path, {name: value for name, value in now.items() if name not in ("score", "calibration")})
+    with pytest.raises(InputError, match=r"score was None and is 'mean natural-log .* remove .*captions to start over"):
+        begin(tmp_path, now)
+    captioner.calibration = Calibration(2.0, 0.5, "toys", 9, 0.1)
+    begin(tmp_path / "new", now)
+    with pytest.raises(InputError, match="calibration was None and is "):
+        begin(tmp_path / "new", describe(Condition(), samples, captioner))
+
+
 # ---------------------------------------------------------------------- a library
 
 
@@ -516,6 +551,7 @@ def test_the_command_captions_scores_and_goes_on(evaluate, tmp_path):
     lines = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
     assert [line["id"] for line in lines] == ["split.jsonl:1", "split.jsonl:2", "split.jsonl:4"]
     assert [len(line["references"]) for line in lines] == [2, 2, 2]
+    assert all(line["score"] < 0 and line["confidence"] is None for line in lines)
     assert (out / "row.md").read_text().splitlines()[2].startswith("| out | 3 | nlgeval |")
     assert r"\\" in (out / "row.tex").read_text()
     page = (out / "report.html").read_text()
@@ -523,6 +559,8 @@ def test_the_command_captions_scores_and_goes_on(evaluate, tmp_path):
     assert "<svg" in page
     assert "data:image/jpeg" in page
     assert "could not be read" in page
+    assert f"<dt>Mean log-probability of its tokens</dt><dd>{lines[0]['score']:.4f}</dd>" in page
+    assert "<dt>Confidence</dt>" not in page
 
     before = (out / "predictions.jsonl").read_bytes()
     code, _, error = evaluate(out, "--shots", 1)
@@ -546,6 +584,14 @@ def test_retrieval_only_needs_no_model_and_no_video(evaluate, tmp_path):
     code, printed, _ = evaluate(tmp_path / "out", "--baseline", "retrieval-only", "--json", model=False)
     assert code == 0
     assert json.loads(printed)["counts"]["samples"] == 4
+    [journal] = (tmp_path / "out" / FOLDER).glob("*.jsonl")
+    before = (tmp_path / "out" / "predictions.jsonl").read_bytes()
+    older = [json.loads(line) for line in journal.read_text().splitlines()]
+    for record in (record for line in older for record in line["records"]):
+        assert (record.pop("score"), record.pop("confidence")) == (None, None)
+    journal.write_text("".join(json.dumps(line) + "\n" for line in older))  # as an older version left it
+    assert evaluate(tmp_path / "out", "--baseline", "retrieval-only", model=False)[0] == 0
+    assert (tmp_path / "out" / "predictions.jsonl").read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -565,6 +611,25 @@ def test_retrieval_only_needs_no_model_and_no_video(evaluate, tmp_path):
 def test_options_that_do_not_fit(words, message, capsys):
     assert main(["evaluate", *words]) == USAGE_ERROR
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_workers_start_is_one_line(split, model_folder, short_videos, tmp_path):
+    """As a terminal sends it, to all processes; none of them says where it was, and none is left."""
+    videos, lock = short_videos["ego"].parent, tmp_path / "out" / FOLDER / LOCK
+    command = [
+        sys.executable, "-m", "egoinstructor", "evaluate", "--data", split, "--datapath-ego", videos, "--datapath-exo",
+        videos, "--model", model_folder, "--device", "cpu", "--workers", "2", "--out", tmp_path / "out",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while not lock.exists() and process.poll() is None:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == INTERRUPTED, said
+    assert "interrupted" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "out" / "results.json").exists()
 
 
 @pytest.mark.slow

@@ -366,6 +366,33 @@ def test_the_original_command_trains_resumes_and_evaluates(published, tmp_path):
 
 
 @pytest.mark.slow
+def test_test_slurm_evaluates(published, golden_a, tmp_path):
+    """The script itself, with a stand-in for srun alone: what it asks for is done, by accelerate and main.py."""
+    (srun := tmp_path / "bin" / "srun").parent.mkdir()
+    srun.write_text('#!/usr/bin/env bash\nwhile [[ $1 == --* ]]; do shift; done\nexec "$@"\n')
+    srun.chmod(0o755)
+    flags = dict(flag.removeprefix("--").split("=", 1) for flag in published if "=" in flag)
+    names = ("pretrained_model_name_or_path", "datapath_ego", "datapath_exo", "metapath", "train_config_path")
+    variables = {name.upper(): flags[name] for name in names}
+    variables |= {"TRAINED_CKPT": flags["trained_ckpt"], "MAX_SHOT": "2", "BATCH_SIZE": "2", "WORKERS": "0"}
+    variables |= {"EXTERNAL_SAVE_DIR": str(tmp_path), "RUN_NAME": "slurm", "ACCELERATE_USE_CPU": "1"}
+    variables["PATH"] = f"{srun.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    script = [REPOSITORY / "scripts" / "test_slurm.sh", f"--tokenizer={golden_a.tokenizer}", "--max_num_frames=4"]
+    done = subprocess.run(
+        [*script, "--offline", "--clean_narration"],
+        cwd=REPOSITORY, env=os.environ | variables, capture_output=True, text=True, check=False, timeout=250,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout.splitlines()[-1])
+    assert results["counts"]["samples"] == results["counts"]["samples in the split"] == 6
+    assert (results["settings"]["shots"], results["settings"]["batch_size"]) == (2, 2)
+    lines = [json.loads(line) for line in (tmp_path / "slurm" / "predictions.jsonl").read_text().splitlines()]
+    assert [len(line["references"]) for line in lines] == [2] * 6
+    assert all(line["score"] < 0 for line in lines)
+    assert (tmp_path / "slurm" / "report.html").is_file()
+
+
+@pytest.mark.slow
 def test_two_processes_test_as_one(published, monkeypatch):
     """Batches of two, of one process and of two that meet in the run's folder alone."""
     from egoinstructor.cli.testonly import evaluate

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
@@ -180,7 +181,8 @@ def crash(job):
     return job * job
 
 
-def test_a_crash_costs_one_job():
+def test_a_crash_costs_one_job(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2])  # where a worker finds `crash`
     results = dict(run_each(crash, range(6), workers=2))
     assert results == {0: 0, 1: 1, 2: 4, 3: Crash(-signal.SIGSEGV), 4: 16, 5: 25}
 
@@ -209,6 +211,36 @@ def test_two_runs_do_not_share_a_folder(source, tmp_path, videos):
     first.communicate()
 
 
+def test_ctrl_c_while_a_worker_starts_stops_that_one_too(monkeypatch):
+    """It comes when the process runs and is not yet noted."""
+    started = []
+    start_it = ForkServerProcess.start
+
+    def start(process):
+        start_it(process)
+        started.append(process)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(ForkServerProcess, "start", start)
+    with pytest.raises(KeyboardInterrupt):
+        next(run_each(time.sleep, [60], workers=1))
+    assert [process.exitcode for process in started] == [-signal.SIGKILL]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def blocked(job):
+    return [number.name for number in signal.pthread_sigmask(signal.SIG_BLOCK, [])]
+
+
+def test_ctrl_c_does_not_reach_workers():
+    """Each would print where it was, while it is being set up too."""
+    code = "from test_prepare import blocked; from egoinstructor.training.workers import run_each\n"
+    code += "print(list(run_each(blocked, [1], 1)))"
+    here = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    told = subprocess.run([sys.executable, "-c", code], env=here, capture_output=True, text=True, check=True)
+    assert told.stdout == "[(1, ['SIGINT'])]\n"
+
+
 def test_ctrl_c_stops_and_leaves_no_partial_file(source, tmp_path, videos):
     videos.write(source / "long.mp4", 900, size=(320, 240), options={"preset": "ultrafast", "g": "250"})
     out = tmp_path / "out"
@@ -217,6 +249,7 @@ def test_ctrl_c_stops_and_leaves_no_partial_file(source, tmp_path, videos):
     process.stdout.readline()
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the run
     _, errors = process.communicate(timeout=120)
+    assert errors.count("Traceback") == 1, "of the process that was asked, not of its workers"
     assert "KeyboardInterrupt" in errors
     assert process.returncode == -signal.SIGINT
     assert not (out / ".prepare/partial").exists()

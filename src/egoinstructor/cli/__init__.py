@@ -1,4 +1,7 @@
-"""The `egoinstructor` command: one short file per subcommand, no logic here or there."""
+"""The `egoinstructor` command: one short file per subcommand, no logic here or there.
+
+What takes time to import is imported where Ctrl-C is waited for: it ends every command with one line, at its start too.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +9,7 @@ import argparse
 import logging
 from collections.abc import Sequence
 
-from rich.console import Console
-from rich.logging import RichHandler
-
 from egoinstructor import __version__
-from egoinstructor.cli import (
-    caption,
-    compare,
-    convert,
-    demo,
-    evaluate,
-    info,
-    library,
-    narrate,
-    prepare,
-    score,
-    serve,
-    simulate,
-    stream,
-    train,
-)
 from egoinstructor.errors import EgoInstructorError
 
 logger = logging.getLogger("egoinstructor")
@@ -36,6 +20,23 @@ INTERRUPTED = 130
 
 def build_parser() -> argparse.ArgumentParser:
     """All commands and their options."""
+    from egoinstructor.cli import (
+        caption,
+        compare,
+        convert,
+        demo,
+        evaluate,
+        info,
+        library,
+        narrate,
+        prepare,
+        score,
+        serve,
+        simulate,
+        stream,
+        train,
+    )
+
     parser = argparse.ArgumentParser(
         prog="egoinstructor",
         description="Caption egocentric video with the help of how-to clips.",
@@ -70,7 +71,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 when done, 2 when something that was given can't be used, 130 when interrupted.
     """
-    parser = build_parser()
+    try:
+        parser = build_parser()
+    except KeyboardInterrupt as stop:
+        return _interrupted(stop)
     arguments, more = parser.parse_known_args(argv)
     if more and not hasattr(arguments, "overrides"):
         parser.error(f"unrecognized arguments: {' '.join(more)}")
@@ -80,21 +84,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(command: object, arguments: argparse.Namespace, *, verbose: bool = False) -> int:
     """Run a command's function; turn what a user can mend into one message and an exit code."""
-    set_up_logging(verbose)
     try:
+        set_up_logging(verbose)
         assert callable(command)
         command(arguments)
     except EgoInstructorError as error:
         logger.error("%s", error)
         return USAGE_ERROR
     except KeyboardInterrupt as stop:
-        logger.error("%s", str(stop) or "interrupted; what was printed before is complete")
-        return INTERRUPTED
+        return _interrupted(stop)
     return 0
+
+
+def _interrupted(stop: KeyboardInterrupt) -> int:
+    logger.error("%s", str(stop) or "interrupted; what was printed before is complete")
+    return INTERRUPTED
 
 
 def set_up_logging(verbose: bool) -> None:
     """Messages and progress go to standard error, so that standard output holds results alone."""
+    from rich.console import Console
+    from rich.logging import RichHandler
+
     handler = RichHandler(console=Console(stderr=True), show_time=False, show_path=False, rich_tracebacks=verbose)
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING, format="%(message)s", handlers=[handler], force=True

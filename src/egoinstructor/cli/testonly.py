@@ -37,6 +37,7 @@ def evaluate(
         InputError: files that can't be used, or no sample that could be captioned.
     """
     from egoinstructor.captioner import Captioner
+    from egoinstructor.checkpoints.loading import find_captioner
     from egoinstructor.evaluation.caption_conditions import Condition
     from egoinstructor.evaluation.caption_results import score_run, write_rows
     from egoinstructor.evaluation.caption_run import (
@@ -50,6 +51,7 @@ def evaluate(
     )
     from egoinstructor.evaluation.caption_writer import CaptionWriter
     from egoinstructor.evaluation.page import write_page
+    from egoinstructor.model.calibration import Calibration
     from egoinstructor.training.run import open_model, read_samples
 
     model_options, data, options = arguments
@@ -58,7 +60,8 @@ def evaluate(
     model, processor = open_model(model_options)
     if data.max_length is not None:
         processor.max_length = min(processor.max_length, data.max_length)
-    captioner = Captioner(model.to(options.device), processor)
+    calibration = Calibration.from_folder(find_captioner(model_options.model)) if model_options.model else None
+    captioner = Captioner(model.to(options.device), processor, calibration=calibration)
     condition = Condition(shots=data.shots, num_frames=data.num_frames, zero_shot_guide=zero_shot_guide)
     batch_size = options.per_device_eval_batch_size
     settings = describe(condition, samples, captioner) | {"batch_size": batch_size}

@@ -68,6 +68,8 @@ def score_run(
         sample.id: {
             "start": sample.start,
             "end": sample.end,
+            "score": record.get("score"),  # copied captions have none, and in an older run's folder not even the key
+            "confidence": record.get("confidence"),
             "references": record["references"],
             "dropped": record["dropped"],
         }

@@ -37,6 +37,9 @@ FOLDER = "captions"
 SETTINGS = "settings.json"
 LOCK = ".lock"
 GENERATION = ("num_beams", "max_new_tokens", "no_repeat_ngram_size")
+SCORE = "mean natural-log probability of the tokens"
+"""What a record's `score` is. A setting, so that a run from before there were scores is not gone on with."""
+
 POLL = 0.5
 """Seconds between two looks at what other processes have done."""
 
@@ -67,6 +70,8 @@ def describe(
         facts["generation"] = defaults | condition.generation
         facts["num_frames"] = condition.num_frames or captioner.processor.num_frames
         facts["max_length"] = captioner.processor.max_length
+        facts["score"] = SCORE
+        facts["calibration"] = None if captioner.calibration is None else asdict(captioner.calibration)
     if library is not None:
         facts |= {"library": _library_digest(library), "library clips": len(library)}
         facts["retriever"] = library.identity.as_dict()

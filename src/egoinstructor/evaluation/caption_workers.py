@@ -5,9 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from egoinstructor.errors import InputError
 from egoinstructor.evaluation.caption_run import alone, await_all, begin, forget_failures, work_share
 from egoinstructor.evaluation.caption_samples import Sample
 from egoinstructor.evaluation.caption_writer import CaptionWriter
+from egoinstructor.journal import undisturbed
 from egoinstructor.video.folder import Progress
 
 Opened = tuple[CaptionWriter, dict[str, Any]]
@@ -50,11 +52,12 @@ def caption_all(
             _share(out, opener, samples, batch_size, 0, 1, progress)
             return
         try:
-            with _pool(workers) as pool:
-                shares = [
-                    pool.submit(_share, out, opener, samples, batch_size, rank, workers, None)
-                    for rank in range(workers)
-                ]
+            with _pool(workers) as pool, _killed_unless_done():
+                with undisturbed():
+                    shares = [
+                        pool.submit(_share, out, opener, samples, batch_size, rank, workers, None)
+                        for rank in range(workers)
+                    ]
                 await_all(out, samples, batch_size, progress=progress, check=lambda: _raise_failures(shares))
                 for share in shares:
                     share.result()
@@ -84,6 +87,18 @@ def share_machine(device: str | None, rank: int, workers: int) -> str | None:
 
 def _pool(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_die_with_parent)
+
+
+@contextmanager
+def _killed_unless_done() -> Iterator[None]:
+    """Processes that are started in the block end at once where it fails or is interrupted, not with their shares."""
+    others = set(multiprocessing.active_children())
+    try:
+        yield
+    except BaseException:
+        for worker in set(multiprocessing.active_children()) - others:
+            worker.kill()
+        raise
 
 
 def _share(

@@ -24,7 +24,11 @@ if TYPE_CHECKING:
     from egoinstructor.library.library import ExoLibrary
 
 Record = dict[str, Any]
-"""Of one sample: `id`, `caption` (None if there is none), `failure` (why), `references`, `dropped`."""
+"""Of one sample: `id`, `caption` (None if there is none), `failure` (why), `references`, `dropped`; `score` and `confidence`
+as a `Caption` has them."""
+
+DIGITS = 4
+"""Of `score` and `confidence`. Those behind them depend on the number of threads that shared a sum."""
 
 SILENT = "its narration has no words but Ego4D's codes"
 
@@ -217,6 +221,8 @@ def _one_by_one_if_need_be(work: Callable[[Sequence[Sample]], list[Record]], bat
                 "id": batch[0].id,
                 "caption": None,
                 "failure": str(error),
+                "score": None,
+                "confidence": None,
                 "references": [],
                 "dropped": [],
             }
@@ -229,6 +235,12 @@ def _record(sample: Sample, caption: Caption, dropped: Sequence[Dropped] = ()) -
         "id": sample.id,
         "caption": caption.text,
         "failure": None,
+        "score": _rounded(caption.score),
+        "confidence": _rounded(caption.confidence),
         "references": [reference.as_dict() for reference in caption.references],
         "dropped": [one.as_dict() for one in (*dropped, *caption.dropped)],
     }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, DIGITS)

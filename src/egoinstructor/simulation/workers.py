@@ -13,6 +13,8 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import TypeVar
 
+from egoinstructor.journal import undisturbed
+
 Job = TypeVar("Job")
 
 ATTEMPTS = 3
@@ -45,8 +47,9 @@ def do_all(
             room = (1 if again else workers + 1) - len(running)
             more = [again.pop()] if again and room > 0 else list(islice(waiting, max(0, room)))
             try:
-                for job in more:
-                    running[pool.submit(work, job)] = job
+                with undisturbed():
+                    for job in more:
+                        running[pool.submit(work, job)] = job
             except BrokenProcessPool:
                 again += [job for job in more if job not in running.values()]
             if not running and not again:

@@ -13,6 +13,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
+from egoinstructor.journal import undisturbed
+
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
@@ -43,11 +45,12 @@ def run_each(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -
     try:
         while True:
             for job in islice(waiting, workers - len(running)):
-                receiver, sender = context.Pipe(duplex=False)
-                process = context.Process(target=_run, args=(sender, work, job), daemon=True)
-                process.start()
-                sender.close()
-                running[receiver] = process, job
+                with undisturbed():  # a process that is started is noted, and so is stopped
+                    receiver, sender = context.Pipe(duplex=False)
+                    process = context.Process(target=_run, args=(sender, work, job), daemon=True)
+                    process.start()
+                    sender.close()
+                    running[receiver] = process, job
             if not running:
                 return
             ready = set(wait(list(running)))
@@ -68,7 +71,7 @@ def run_each(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -
 
 
 def _run(sender: Connection[Result, None], work: Callable[[Job], Result], job: Job) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where others had started the server that this was forked from
     threading.Thread(target=_die_with_parent, daemon=True).start()
     sender.send(work(job))
 
