@@ -9,8 +9,8 @@ import sys
 import httpx
 import pytest
 
-from egoinstructor import client as module
 from egoinstructor.client import Client, ClientError, Found, OwnReference
+from egoinstructor.client import client as module
 
 FOUND = {
     "id": "a", "narration": "stir", "score": 0.5, "start": 0.0, "end": 2.0, "source": "howto", "video": "a.mp4",

@@ -27,13 +27,12 @@ from egoinstructor.model.modeling import EgoInstructorForConditionalGeneration
 from egoinstructor.model.processing import EgoInstructorProcessor
 from egoinstructor.model.prompt import TRAINING, PromptPreset
 from egoinstructor.model.quantization import quantize_int8
+from egoinstructor.model.queries import Asked, Query, ask
 from egoinstructor.model.scores import WANTED, caption_scores
 from egoinstructor.model.streaming import texts_and_result
 from egoinstructor.records import Caption, Clip, Dropped, Frames, Reference
 from egoinstructor.reference_finder import SHOTS, Found, ReferenceFinder
 from egoinstructor.retriever.interface import Retriever
-from egoinstructor.retriever.opening import open_retriever
-from egoinstructor.retriever.preprocessing import Preprocessing
 from egoinstructor.video.decode import Sampling
 from egoinstructor.video.live import NOMINAL_RATE, SECONDS, LiveFrames, WindowCutter
 
@@ -41,9 +40,6 @@ if TYPE_CHECKING:
     from egoinstructor.library.library import ExoLibrary
 
 __all__ = ["SHOTS", "Captioner", "Found", "Query"]
-
-Query = tuple[Clip, Sequence[Reference]]
-"""An ego clip and its references, most relevant first."""
 
 
 class Captioner:
@@ -165,9 +161,6 @@ class Captioner:
         *,
         start: float | None = None,
         end: float | None = None,
-        library: ExoLibrary | None = None,
-        retrieval: Retrieval | None = None,
-        shots: int | None = None,
         **options: Any,
     ) -> Iterator[str | Caption]:
         """Caption one ego clip, greedily, and show the text as its tokens come.
@@ -179,9 +172,6 @@ class Captioner:
             references: as in `caption`.
             start: as in `caption`.
             end: as in `caption`.
-            library: as in `caption_batch`.
-            retrieval: as in `caption_batch`.
-            shots: as in `caption_batch`.
             **options: as `caption_batch` takes them, but beams.
 
         Yields:
@@ -198,8 +188,7 @@ class Captioner:
         query: Query = (Clip(video, start, end), references)  # type: ignore[arg-type]  # Clip makes a path of a string
 
         def write(watched: dict[str, Any]) -> Caption:
-            told = {"library": library, "retrieval": retrieval, "shots": shots, **options, **watched}
-            return self.caption_batch([query], **told)[0]
+            return self.caption_batch([query], **{**options, **watched})[0]
 
         return texts_and_result(write, lambda tokens: self.processor.captions(torch.tensor([tokens]))[0])
 
@@ -301,66 +290,45 @@ class Captioner:
             queries = [(clip, references) for clip, (references, _) in zip(clips, found, strict=True)]
             passed_over = [others for _, others in found]
             shots = None  # a library may have fewer
-        chosen = [_choose(clip, references, shots) for clip, references in queries]
-        reserve = generation.get("max_new_tokens") or self.model.generation_config.max_new_tokens
-        asked = [instruction] * len(queries) if instruction is None or isinstance(instruction, str) else instruction
-        guides = [None] * len(queries) if guide is None else guide
-        for name, given in (("instruction", asked), ("guide", guides)):
-            if len(given) != len(queries):
-                raise InputError(
-                    f"{len(given)} values of {name} for {len(queries)} queries; give one for each, or none."
-                )
-        written = [
-            self.processor.prompt(
-                [r.narration for r in references], instruction=question, guide=form, preset=preset, reserve=reserve
-            )
-            for references, question, form in zip(chosen, asked, guides, strict=True)
-        ]
-        read = [tuple(references[i] for i in text.kept) for references, text in zip(chosen, written, strict=True)]
-
-        latents = None if blind else self._latents(queries, read, frames, preset.sampling, legacy_video_order)
-        batch = self.processor(written, latents=latents).to(self.model.device)
+        asked = ask(
+            self.processor,
+            queries,
+            shots=shots,
+            instruction=instruction,
+            guide=guide,
+            preset=preset,
+            reserve=generation.get("max_new_tokens") or self.model.generation_config.max_new_tokens,
+        )
+        latents = None if blind else self._latents(asked, frames, preset.sampling, legacy_video_order)
+        batch = self.processor([one.prompt for one in asked], latents=latents).to(self.model.device)
         outputs = self.model.generate(**batch, **{**generation, **WANTED})
+        texts = self.processor.captions(outputs.sequences)
         scores = caption_scores(outputs, batch["input_ids"].shape[1], self.processor.end_token_id).tolist()
         return [
             Caption(
                 text=text,
-                clip=query,
-                references=references,
-                dropped=(*(_too_long(all_[i]) for i in prompt.dropped), *others),
-                prompt=prompt.text,
+                clip=one.clip,
+                references=one.references,
+                dropped=(*one.dropped, *others),
+                prompt=one.prompt.text,
                 score=score,
                 confidence=None if self.calibration is None else self.calibration(score),
             )
-            for text, score, (query, _), references, all_, prompt, others in zip(
-                self.processor.captions(outputs.sequences),
-                scores,
-                queries,
-                read,
-                chosen,
-                written,
-                passed_over,
-                strict=True,
-            )
+            for text, score, one, others in zip(texts, scores, asked, passed_over, strict=True)
         ]
 
     def _latents(
-        self,
-        queries: Sequence[Query],
-        read: Sequence[Sequence[Reference]],
-        num_frames: int,
-        sampling: Sampling,
-        query_first: bool,
+        self, asked: Sequence[Asked], num_frames: int, sampling: Sampling, query_first: bool
     ) -> list[list[Tensor]]:
         """For each query the latents `(L, V)` of its clips, in the prompt's order; what references bring is not encoded."""
-        given = {r.clip: r.latents for references in read for r in references if r.latents is not None}
-        wanted = [query for query, _ in queries] + [r.clip for references in read for r in references]
+        given = {r.clip: r.latents for one in asked for r in one.references if r.latents is not None}
+        wanted = [one.clip for one in asked] + [r.clip for one in asked for r in one.references]
         missing = [clip for clip in wanted if clip not in given]
         latents = given | self.encode(missing, num_frames=num_frames, sampling=sampling)
         clips = []
-        for (query, _), references in zip(queries, read, strict=True):
-            order = [r.clip for r in references]
-            order = [query, *order] if query_first else [*order, query]
+        for one in asked:
+            order = [r.clip for r in one.references]
+            order = [one.clip, *order] if query_first else [*order, one.clip]
             clips.append([latents[clip].to(self.model.device) for clip in order])
         return clips
 
@@ -395,46 +363,10 @@ class Captioner:
         return self.encoder.encode(clips, num_frames=num_frames, sampling=sampling)
 
     def open_retriever(self, clip: str | Path) -> Retriever:
-        """CLIP as this captioner looks through it: one vision pass of a clip then serves retrieval and captioning.
-
-        Args:
-            clip: folder or Hub id of the CLIP that the captioner was built on, for its text tower and projections.
-
-        Raises:
-            CheckpointError: the folder can't be used.
-            InputError: another CLIP, or a captioner in int8.
-        """
-        weight = next(self.model.vision_encoder.parameters())
-        retriever = open_retriever(
-            clip,
-            device=weight.device,
-            dtype=weight.dtype,
-            num_frames=self.processor.num_frames,
-            sampling=TRAINING.sampling,
-            preprocessing=Preprocessing.of_captioner(self.processor),
-        )
-        if not retriever.look_through(self.encoder):
-            raise InputError(
-                f"the vision tower of {clip} is not this captioner's. Give the CLIP that the captioner was built on, with a "
-                "captioner that is not in int8; or open it as a retriever of its own."
-            )
-        return retriever
+        """CLIP as this captioner looks through it, as `ClipEncoder.open_retriever` gives it."""
+        return self.encoder.open_retriever(clip)
 
     @property
     def latents_key(self) -> str:
         """What a library keeps this captioner's latents under."""
         return self.encoder.latents_key()
-
-
-def _too_long(reference: Reference) -> Dropped:
-    return Dropped(reference.clip, reference.narration, "the prompt would be too long", reference.score)
-
-
-def _choose(clip: Clip, references: Sequence[Reference], shots: int | None) -> tuple[Reference, ...]:
-    """The most relevant `shots` references."""
-    if shots is not None and not 0 <= shots <= len(references):
-        raise InputError(
-            f"{shots} shots for {clip.name}, which has {len(references)} references; "
-            "ask for 0 (the clip alone) up to that many, or give more references."
-        )
-    return tuple(references[:shots])

@@ -9,19 +9,22 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from egoinstructor.errors import InputError
 from egoinstructor.model.cpu import fast_linears
 from egoinstructor.model.modeling import EgoInstructorForConditionalGeneration
 from egoinstructor.model.processing import EgoInstructorProcessor
 from egoinstructor.model.prompt import TRAINING
 from egoinstructor.model.revision import weights_revision
 from egoinstructor.records import Clip
-from egoinstructor.retriever.interface import FrameSpec
+from egoinstructor.retriever.interface import FrameSpec, Retriever
+from egoinstructor.retriever.opening import open_retriever
 from egoinstructor.retriever.preprocessing import Preprocessing
 from egoinstructor.video.ahead import DECODE_THREADS, ahead
 from egoinstructor.video.decode import Sampling, load_video
@@ -85,6 +88,32 @@ class ClipEncoder:
         """
         encoded = self._encode(clips, None, TRAINING.sampling)
         return torch.stack([encoded[clip].pooled for clip in clips])  # (N, F, V)
+
+    def open_retriever(self, clip: str | Path) -> Retriever:
+        """CLIP as this captioner looks through it: one vision pass of a clip then serves retrieval and captioning.
+
+        Args:
+            clip: folder or Hub id of the CLIP that the captioner was built on, for its text tower and projections.
+
+        Raises:
+            CheckpointError: the folder can't be used.
+            InputError: another CLIP, or a captioner in int8.
+        """
+        weight = next(self._model.vision_encoder.parameters())
+        retriever = open_retriever(
+            clip,
+            device=weight.device,
+            dtype=weight.dtype,
+            num_frames=self._processor.num_frames,
+            sampling=TRAINING.sampling,
+            preprocessing=Preprocessing.of_captioner(self._processor),
+        )
+        if not retriever.look_through(self):
+            raise InputError(
+                f"the vision tower of {clip} is not this captioner's. Give the CLIP that the captioner was built on, with a "
+                "captioner that is not in int8; or open it as a retriever of its own."
+            )
+        return retriever
 
     @property
     def spec(self) -> FrameSpec:

@@ -9,12 +9,12 @@ import re
 import shutil
 from types import SimpleNamespace
 
+import page_examples
 import pytest
-import serve_examples
 
 from egoinstructor.web.limits import Limits
 
-PAGE = serve_examples.PAGE.read_text(encoding="utf-8")
+PAGE = page_examples.SERVE.read_text(encoding="utf-8")
 UNITS = {"MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30, "s": 1, "": 1}
 
 
@@ -59,12 +59,12 @@ def test_every_metric_is_listed():
 
 def test_an_example_of_another_form_is_noticed():
     written = {"caption": "a", "score": -0.1, "references": [{"narration": "b"}], "error": {"code": "c"}}
-    assert serve_examples.same(written, written | {"caption": "other", "score": -1})
-    assert not serve_examples.same(written, {**written, "more": 1})
-    assert not serve_examples.same(written, {**written, "score": None})
-    assert not serve_examples.same(written, {**written, "references": []})
-    assert not serve_examples.same(written, {**written, "references": [{"narration": 1}]})
-    assert not serve_examples.same(written, {**written, "error": {"code": "d"}})
+    assert page_examples.same(written, written | {"caption": "other", "score": -1})
+    assert not page_examples.same(written, {**written, "more": 1})
+    assert not page_examples.same(written, {**written, "score": None})
+    assert not page_examples.same(written, {**written, "references": []})
+    assert not page_examples.same(written, {**written, "references": [{"narration": 1}]})
+    assert not page_examples.same(written, {**written, "error": {"code": "d"}})
 
 
 @pytest.mark.slow
@@ -74,14 +74,14 @@ def test_examples_print_what_the_page_says(tmp_path):
     pytest.importorskip("lancedb", reason="the demo's library needs the extra library")
     ids = {}
     (tmp_path / "server").mkdir()
-    serve_examples.make_videos(tmp_path)
-    found = serve_examples.examples(PAGE)
+    page_examples.make_videos(tmp_path)
+    found = page_examples.examples(PAGE)
     assert len(found) >= 8
-    with serve_examples.server(tmp_path / "server") as url:
+    with page_examples.server(tmp_path / "server") as url:
         for example in found:
-            printed = serve_examples.run(example, tmp_path, url, ids)
+            printed = page_examples.run(example, tmp_path, url, ids)
             if example.kind == "json":
-                assert serve_examples.same(json.loads(example.output), json.loads(printed)), (example.code, printed)
+                assert page_examples.same(json.loads(example.output), json.loads(printed)), (example.code, printed)
             else:
                 lines, written = printed.strip().splitlines(), example.output.strip().splitlines()
                 assert len(lines) == len(written), (example.code, printed)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
-from pathlib import Path
-
-import pytest
 
 from egoinstructor.evaluation import page
 from egoinstructor.evaluation.caption_metrics import CaptionScores
@@ -16,7 +13,6 @@ from egoinstructor.evaluation.charts import histogram, points
 from egoinstructor.evaluation.metric import Metric
 from egoinstructor.evaluation.page import write_page
 from egoinstructor.evaluation.statistics import bootstrap
-from egoinstructor.evaluation.stills import stills
 
 EVIL = "<script>alert(1)</script><img src=http://evil.example/x onerror='go()'>\"$name ${name}"
 ADDRESSES = {"src", "href", "xlink:href", "srcset", "data", "action", "poster", "background", "style"}
@@ -102,7 +98,6 @@ def write_and_read(report, folder):
 
 
 def test_the_page_asks_no_network(short_videos, tmp_path):
-    pytest.importorskip("PIL")
     report = reported("a leek")
     report.videos = dict.fromkeys(report.references, str(short_videos["ego"]))
     text = write_and_read(report, tmp_path)
@@ -143,10 +138,6 @@ def test_charts_show_the_numbers():
     assert float(dots[0][1]) > float(dots[1][1])  # upwards
     assert "y&lt;" in points([1], [1], "x", "y<")
     assert "NaN" not in histogram([3.0], "one")
-
-
-def test_a_video_that_is_not_there_has_no_stills():
-    assert stills(Path("gone.mp4"), None, None, 2) == []
 
 
 def test_rows_are_tables_whatever_the_run_is_called(tmp_path):

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 
-from egoinstructor.cli.options import add_model_options, open_named_or_published, positive
-from egoinstructor.cli.retrieval import add_retrieval_options, check_library_given, open_library, retrieval
+from egoinstructor.cli.options import add_model_options, add_reading_options, open_named_or_published
+from egoinstructor.cli.retrieval import add_retrieval_options, check_library_given, library_options
 from egoinstructor.errors import InputError
 from egoinstructor.inference_file import read_inference_file
 from egoinstructor.records import Caption, Clip, Reference
@@ -38,22 +38,11 @@ def add(commands: Any) -> None:
     )
     add_retrieval_options(parser)
     add_model_options(parser, published=True)
-    add_generation_options(parser)
+    add_reading_options(
+        parser, each="clip", shots="references to read (default: all, 4 of a library; 0: none)", batch_size=1
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object a caption, one a line")
     parser.set_defaults(run=run)
-
-
-def add_generation_options(parser: argparse.ArgumentParser) -> None:
-    """How to read and write."""
-    group = parser.add_argument_group("reading and writing")
-    group.add_argument(
-        "--shots", type=int, metavar="N", help="references to read (default: all, 4 of a library; 0: none)"
-    )
-    group.add_argument("--num-frames", type=positive, metavar="F", help="frames a clip (default: the model's)")
-    group.add_argument("--num-beams", type=positive, default=3, metavar="N", help="beams (default: 3)")
-    group.add_argument("--max-new-tokens", type=positive, default=64, metavar="N", help="longest caption (default: 64)")
-    group.add_argument("--instruction", help="what the model is asked of every clip")
-    group.add_argument("--batch-size", type=positive, default=1, metavar="B", help="clips at a time (default: 1)")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -61,10 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
     queries = _queries(arguments)
     check_library_given(arguments)
     captioner = open_named_or_published(arguments)
-    found: dict[str, Any] = {}
-    if arguments.library:
-        library = open_library(arguments, captioner)
-        found = {"library": library, "retrieval": retrieval(arguments, library)}
+    found = library_options(arguments, captioner)
     console = Console()
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("captioning", total=len(queries))

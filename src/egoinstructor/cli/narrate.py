@@ -12,9 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from egoinstructor.cli.options import add_model_options, check_download, open_named_or_published, positive
-from egoinstructor.cli.retrieval import add_retrieval_options, check_library_given, open_library, retrieval
-from egoinstructor.errors import InputError
+from egoinstructor.cli.options import add_model_options, add_reading_options, check_download, open_named_or_published
+from egoinstructor.cli.retrieval import add_retrieval_options, check_library_given, library_options
 
 if TYPE_CHECKING:
     from egoinstructor.narration.run import Progress, Report
@@ -41,7 +40,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--html", action="store_true", help="write a page with the recording and its captions, too")
     parser.add_argument("--json", action="store_true", help="print one JSON object a segment, then a report")
     _add_window_options(parser)
-    _add_caption_options(parser)
+    add_reading_options(parser, batch_size=8)
     add_retrieval_options(parser)
     add_model_options(parser, published=True)
     parser.set_defaults(run=run)
@@ -63,16 +62,6 @@ def _add_window_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_caption_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("reading and writing")
-    group.add_argument("--shots", type=int, metavar="N", help="references of each window (default: 4; 0: none)")
-    group.add_argument("--num-frames", type=positive, metavar="F", help="frames a window (default: the model's)")
-    group.add_argument("--num-beams", type=positive, default=3, metavar="N", help="beams (default: 3)")
-    group.add_argument("--max-new-tokens", type=positive, default=64, metavar="N", help="longest caption (default: 64)")
-    group.add_argument("--instruction", help="what the model is asked of every window")
-    group.add_argument("--batch-size", type=positive, default=8, metavar="B", help="windows at a time (default: 8)")
-
-
 def run(arguments: argparse.Namespace) -> None:
     """Narrate, under a bar."""
     import torch
@@ -84,9 +73,7 @@ def run(arguments: argparse.Namespace) -> None:
     from egoinstructor.narration.tracks import Files
     from egoinstructor.video.decode import probe
 
-    check_library_given(arguments)
-    if arguments.shots and not arguments.library:
-        raise InputError(f"--shots {arguments.shots} asks for references; name a --library that has them.")
+    check_library_given(arguments, shots=True)
     check_download(arguments)
     options = NarrationOptions(
         seconds=default_seconds(arguments.model) if arguments.seconds is None else arguments.seconds,
@@ -98,10 +85,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.model and shipped(arguments.model):
         torch.set_num_threads(1)  # it is too small for more, and what comes next is decoded and encoded meanwhile
     captioner = open_named_or_published(arguments)
-    found: dict[str, Any] = {}
-    if arguments.library:
-        library = open_library(arguments, captioner)
-        found = {"library": library, "retrieval": retrieval(arguments, library)}
+    found = library_options(arguments, captioner)
     files = Files(_prefix(arguments.out, recording))
     console = Console()
 

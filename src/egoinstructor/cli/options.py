@@ -52,6 +52,36 @@ def add_model_options(parser: argparse.ArgumentParser, *, published: bool = Fals
         )
 
 
+def add_reading_options(
+    parser: argparse.ArgumentParser,
+    *,
+    each: str = "window",
+    shots: str = "references of each window (default: 4; 0: none)",
+    num_beams: int = 3,
+    batch_size: int | None = None,
+) -> None:
+    """How to read clips and write their captions.
+
+    Args:
+        parser: of a command.
+        each: what gets a caption, as the help calls it.
+        shots: what the help says of them.
+        num_beams: the default.
+        batch_size: the default; None where captions are written one by one.
+    """
+    group = parser.add_argument_group("reading and writing")
+    group.add_argument("--shots", type=int, metavar="N", help=shots)
+    group.add_argument("--num-frames", type=positive, metavar="F", help=f"frames a {each} (default: the model's)")
+    group.add_argument(
+        "--num-beams", type=positive, default=num_beams, metavar="N", help="beams (default: %(default)s)"
+    )
+    group.add_argument("--max-new-tokens", type=positive, default=64, metavar="N", help="longest caption (default: 64)")
+    group.add_argument("--instruction", help=f"what the model is asked of every {each}")
+    if batch_size is not None:
+        told = f"{each}s at a time (default: {batch_size})"
+        group.add_argument("--batch-size", type=positive, default=batch_size, metavar="B", help=told)
+
+
 def torch_dtype(name: str) -> torch.dtype | None:
     """The number format by its name; None for "auto"."""
     import torch
@@ -101,7 +131,9 @@ def open_published(arguments: argparse.Namespace) -> Captioner:
     """
     from egoinstructor.captioner import Captioner
     from egoinstructor.checkpoints.sources import CONVERTED, PUBLISHED_BASE, PUBLISHED_CAPTIONER, published_in_cache
+    from egoinstructor.model.cpu import bound_kernels
 
+    bound_kernels()
     quiet_transformers()
     options: dict[str, Any] = {
         "device": arguments.device,
@@ -136,7 +168,9 @@ def open_captioner(arguments: argparse.Namespace) -> Captioner:
         InputError: no model named, or two; or a tokenizer for what has its own.
     """
     from egoinstructor.captioner import Captioner
+    from egoinstructor.model.cpu import bound_kernels
 
+    bound_kernels()
     quiet_transformers()
     dtype = torch_dtype(arguments.dtype)
     if arguments.model and (arguments.base or arguments.captioner):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from egoinstructor.cli.options import positive, quiet_transformers
 from egoinstructor.errors import InputError
@@ -85,12 +85,31 @@ def retrieval(arguments: argparse.Namespace, library: ExoLibrary) -> Retrieval:
     )
 
 
-def check_library_given(arguments: argparse.Namespace) -> None:
+def library_options(arguments: argparse.Namespace, captioner: Captioner) -> dict[str, Any]:
+    """What a captioner is told of the library that the options name; nothing where they name none.
+
+    Raises:
+        InputError: as `open_library` and `retrieval`.
+    """
+    if not arguments.library:
+        return {}
+    library = open_library(arguments, captioner)
+    return {"library": library, "retrieval": retrieval(arguments, library)}
+
+
+def check_library_given(arguments: argparse.Namespace, *, shots: bool = False) -> None:
     """Refuse options that mean nothing without a library.
+
+    Args:
+        arguments: of a command.
+        shots: whether `--shots` is one of them: references can come from nowhere else.
 
     Raises:
         InputError: naming the first.
     """
-    given = [name for name in NEEDS_LIBRARY if getattr(arguments, name) is not None]
-    if given and not arguments.library:
+    if arguments.library:
+        return
+    if given := [name for name in NEEDS_LIBRARY if getattr(arguments, name) is not None]:
         raise InputError(f"--{given[0].replace('_', '-')} is of references from a library; name one with --library.")
+    if shots and arguments.shots:
+        raise InputError(f"--shots {arguments.shots} asks for references; name a --library that has them.")

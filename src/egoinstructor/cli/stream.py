@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 
-from egoinstructor.cli.options import add_model_options, check_download, open_named_or_published, positive
-from egoinstructor.cli.retrieval import add_retrieval_options, check_library_given, open_library, retrieval
-from egoinstructor.errors import InputError
+from egoinstructor.cli.options import add_model_options, add_reading_options, check_download, open_named_or_published
+from egoinstructor.cli.retrieval import add_retrieval_options, check_library_given, library_options
 
 if TYPE_CHECKING:
     from egoinstructor.live import LiveCaption, LiveCaptions
@@ -48,12 +47,7 @@ def add(commands: Any) -> None:
         "--max-latency", type=float, default=5.0, metavar="S", help="longest wait of a window for its turn (default: 5)"
     )
     late.add_argument("--no-drop", action="store_true", help="caption every window, however late")
-    group = parser.add_argument_group("reading and writing")
-    group.add_argument("--shots", type=int, metavar="N", help="references of each window (default: 4; 0: none)")
-    group.add_argument("--num-frames", type=positive, metavar="F", help="frames a window (default: the model's)")
-    group.add_argument("--num-beams", type=positive, default=1, metavar="N", help="beams (default: 1)")
-    group.add_argument("--max-new-tokens", type=positive, default=64, metavar="N", help="longest caption (default: 64)")
-    group.add_argument("--instruction", help="what the model is asked of every window")
+    add_reading_options(parser, num_beams=1)
     add_retrieval_options(parser)
     add_model_options(parser, published=True)
     parser.set_defaults(run=run)
@@ -64,16 +58,11 @@ def run(arguments: argparse.Namespace) -> None:
     from egoinstructor.narration.options import default_seconds
     from egoinstructor.narration.sources import check_source, open_source
 
-    check_library_given(arguments)
+    check_library_given(arguments, shots=True)
     check_download(arguments)
     check_source(arguments.stream, arguments.allow_host)  # before a model is opened, which may take long
     captioner = open_named_or_published(arguments)
-    options: dict[str, Any] = {"shots": arguments.shots} if arguments.library else {}
-    if arguments.library:
-        library = open_library(arguments, captioner)
-        options |= {"library": library, "retrieval": retrieval(arguments, library)}
-    elif arguments.shots:
-        raise InputError(f"--shots {arguments.shots} asks for references; name a --library that has them.")
+    found = library_options(arguments, captioner)
     console = Console()
     captions = None
     try:
@@ -91,11 +80,12 @@ def run(arguments: argparse.Namespace) -> None:
                 rate=source.rate,
                 name=source.name,
                 max_latency=None if arguments.no_drop else arguments.max_latency,
+                shots=arguments.shots,
                 num_frames=arguments.num_frames,
                 instruction=arguments.instruction,
                 num_beams=arguments.num_beams,
                 max_new_tokens=arguments.max_new_tokens,
-                **options,
+                **found,
             )
             for live in captions:
                 _show(live, console, as_json=arguments.json)

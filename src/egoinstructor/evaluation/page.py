@@ -14,12 +14,15 @@ from typing import Any
 from egoinstructor.evaluation.caption_report import CaptionReport
 from egoinstructor.evaluation.caption_results import left_out
 from egoinstructor.evaluation.charts import histogram, points
-from egoinstructor.evaluation.stills import stills
 from egoinstructor.journal import whole_file
+from egoinstructor.video.pictures import stills
 
 PAGE = "report.html"
 SHOWN = 6
 """Of the best, and of the worst samples."""
+
+SURE = {"score": "Mean log-probability of its tokens", "confidence": "Confidence"}
+"""What the model says of its own caption, where it says it."""
 
 RANKED_BY = ("CIDEr", "METEOR", "ROUGE-L", "BLEU-4", "BLEU-1")
 """The first of these that was computed orders the samples."""
@@ -131,11 +134,14 @@ def _sample(report: CaptionReport, metric: str, name: str, score: float) -> str:
     references = "".join(_reference(reference) for reference in details.get("references", ()))
     listed = f"<h4>References</h4><ol>{references}</ol>" if references else "<p>No references.</p>"
     truth = " / ".join(report.references[name])
-    return (
-        f"<article><h3>{escape(name)}</h3>{frames}<dl><dt>Caption</dt><dd>{escape(report.predictions[name]) or '(empty)'}"
-        f"</dd><dt>Written by a person</dt><dd>{escape(truth)}</dd><dt>{escape(metric)}</dt><dd>{score:.4f}</dd></dl>"
-        f"{listed}</article>"
-    )
+    told = [
+        ("Caption", report.predictions[name] or "(empty)"),
+        ("Written by a person", truth),
+        (metric, f"{score:.4f}"),
+        *((label, f"{value:.4f}") for key, label in SURE.items() if (value := details.get(key)) is not None),
+    ]
+    rows = "".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in told)
+    return f"<article><h3>{escape(name)}</h3>{frames}<dl>{rows}</dl>{listed}</article>"
 
 
 def _reference(reference: Mapping[str, Any]) -> str:
@@ -145,9 +151,9 @@ def _reference(reference: Mapping[str, Any]) -> str:
 
 
 def _pictures(video: str | None, start: float | None, end: float | None, count: int, said: str) -> str:
-    pictures = [] if video is None else stills(Path(video), start, end, count)
+    pictures = [] if video is None else stills(Path(video), start, end, count, width=480, height=120)
     if not pictures:
-        return '<p class="gone">no pictures: its video can\'t be read, or Pillow is not installed</p>'
+        return '<p class="gone">no pictures: its video can\'t be read</p>'
     images = (f'<img src="{address}" alt="{said} {number}">' for number, address in enumerate(pictures, 1))
     return f'<div class="frames">{"".join(images)}</div>'
 

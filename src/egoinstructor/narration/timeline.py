@@ -17,10 +17,10 @@ from typing import Any, TextIO
 from urllib.parse import quote
 
 from egoinstructor.journal import whole_file
-from egoinstructor.narration.pictures import still
 from egoinstructor.narration.segments import Line, Segment, line_from
 from egoinstructor.narration.tracks import Files
 from egoinstructor.video.decode import probe
+from egoinstructor.video.pictures import stills
 
 MOST_PICTURES = 2000
 """Of different references, some 5 kB each; further ones are shown by their words alone."""
@@ -111,9 +111,9 @@ class _Page:
     def write_references(self, out: TextIO) -> None:
         """Each reference once, with its picture."""
         for number, (video, start, end, narration) in enumerate(self._references):
-            picture = still(Path(video), start, end) if number < MOST_PICTURES else ""
+            pictures = stills(Path(video), start, end, 1, width=192) if number < MOST_PICTURES else []
             span = "" if start is None or end is None else f"{_short(start)}–{_short(end)}"
-            shown = {"said": narration, "video": Path(video).name, "span": span, "picture": picture}
+            shown = {"said": narration, "video": Path(video).name, "span": span, "picture": "".join(pictures)}
             out.write((",\n" if number else "") + _json(shown))
 
     def _number(self, reference: dict[str, Any]) -> int:

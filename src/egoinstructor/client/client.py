@@ -1,22 +1,16 @@
-"""A client of `egoinstructor serve`: videos are sent, captions come back. It needs httpx, and nothing of the models.
-
-    with Client("http://127.0.0.1:8000") as client:
-        video = client.upload("ego.mp4")
-        print(client.caption(video.id, start=2, end=4).caption)
-
-Every error is a `ClientError` with the server's message.
-"""
+"""The client itself: what it sends, and what it makes of answers, of errors and of a busy server."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
+from egoinstructor.client.records import Captioned, Found, Health, Narration, OwnReference, Video, record
 from egoinstructor.errors import EgoInstructorError, require_extra
 
 if TYPE_CHECKING:
@@ -25,8 +19,6 @@ if TYPE_CHECKING:
 TIMEOUT = 120.0
 RETRIES = 5
 LONGEST_WAIT = 60.0
-
-Record = TypeVar("Record")
 
 
 class ClientError(EgoInstructorError):
@@ -41,126 +33,6 @@ class ClientError(EgoInstructorError):
     def __init__(self, message: str, status: int = 0, code: str = "") -> None:
         super().__init__(message)
         self.message, self.status, self.code = message, status, code
-
-
-@dataclass(frozen=True, slots=True)
-class Video:
-    """A video that the server has: what it is, and the id by which it is named."""
-
-    id: str
-    name: str
-    bytes: int
-    duration: float
-    width: int
-    height: int
-    fps: float
-    num_frames: int
-    codec: str
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A how-to clip.
-
-    Args:
-        id: of the library's clip; of a reference of one's own, of its video.
-        narration: what is said in it.
-        score: similarity to the query, where there is one.
-        start: seconds.
-        end: seconds; None for the end of the video.
-        source: name of the collection, or `upload`.
-        video: name of the video.
-        playable: whether the server can show it.
-    """
-
-    id: str
-    narration: str
-    score: float | None
-    start: float | None
-    end: float | None
-    source: str
-    video: str
-    playable: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Captioned:
-    """A caption.
-
-    Args:
-        caption: the text.
-        score: mean natural-log probability of its tokens.
-        confidence: probability that it is right; None where the model is not calibrated.
-        references: what the model read, most relevant first.
-        seconds: the server took.
-    """
-
-    caption: str
-    score: float | None
-    confidence: float | None
-    references: tuple[Found, ...]
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class OwnReference:
-    """A how-to clip of one's own: a video that was sent, and what is said in it."""
-
-    video: str
-    narration: str
-    start: float | None = None
-    end: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Narration:
-    """How far a narration is.
-
-    Args:
-        id: to ask for it again.
-        state: where it stands.
-        progress: from 0 to 1.
-        eta: seconds that are left, where that can be told.
-        speed: seconds of the recording narrated in a second.
-        captions: how many there are so far.
-        error: why it failed.
-    """
-
-    id: str
-    state: Literal["queued", "running", "done", "failed", "cancelled"]
-    progress: float
-    eta: float | None
-    speed: float | None
-    captions: int
-    error: str
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing more will come."""
-        return self.state not in ("queued", "running")
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """What the server has.
-
-    Args:
-        status: "ok".
-        version: of egoinstructor.
-        model: as it was named.
-        library: whether there is one.
-        writable: whether videos can be added to it.
-        calibrated: whether captions have a confidence.
-        waiting: requests that wait for the model.
-    """
-
-    status: str
-    version: str
-    model: str
-    library: bool
-    writable: bool
-    calibrated: bool
-    waiting: int
 
 
 class Client:
@@ -213,7 +85,7 @@ class Client:
         Raises:
             ClientError: it can't be reached, or refuses.
         """
-        return _record(Health, self._send("GET", "/v1/health").json())
+        return record(Health, self._send("GET", "/v1/health").json())
 
     def upload(self, video: str | Path | bytes, name: str | None = None) -> Video:
         """Send a video; the server keeps it for a while.
@@ -226,7 +98,7 @@ class Client:
             ClientError: the file can't be read, or the server refuses it.
         """
         called = name or ("video" if isinstance(video, bytes) else Path(video).name)
-        return _record(Video, self._send("POST", "/v1/videos", params={"name": called}, video=video).json())
+        return record(Video, self._send("POST", "/v1/videos", params={"name": called}, video=video).json())
 
     def forget(self, video: str) -> None:
         """Remove a video that was sent.
@@ -268,11 +140,11 @@ class Client:
             "shots": shots,
             "num_beams": num_beams,
             "references": None if references is None else list(references),
-            "own": [_plain(one) for one in own],
+            "own": [asdict(one) for one in own],
         }
         answer = self._send("POST", "/v1/caption", json=body).json()
-        found = tuple(_record(Found, one) for one in answer.pop("references"))
-        return _record(Captioned, answer | {"references": found})
+        found = tuple(record(Found, one) for one in answer.pop("references"))
+        return record(Captioned, answer | {"references": found})
 
     def search(
         self,
@@ -298,7 +170,7 @@ class Client:
             ClientError: the server refuses it.
         """
         body = {"text": text, "video": video, "start": start, "end": end, "k": k, "source": source}
-        return [_record(Found, one) for one in self._send("POST", "/v1/search", json=body).json()["clips"]]
+        return [record(Found, one) for one in self._send("POST", "/v1/search", json=body).json()["clips"]]
 
     def narrate(self, video: str, *, every: float = 1.0, **options: Any) -> Iterator[Narration]:
         """Narrate a whole recording that was sent: how far it is, again and again, until it is over.
@@ -313,7 +185,7 @@ class Client:
         Raises:
             ClientError: the server refuses it, or the narration failed.
         """
-        now = _record(Narration, self._send("POST", "/v1/narrate", json={"video": video, **options}).json())
+        now = record(Narration, self._send("POST", "/v1/narrate", json={"video": video, **options}).json())
         yield now
         while not now.over:
             time.sleep(every)
@@ -328,7 +200,7 @@ class Client:
         Raises:
             ClientError: the server has none of that id.
         """
-        return _record(Narration, self._send("GET", f"/v1/narrate/{id}").json())
+        return record(Narration, self._send("GET", f"/v1/narrate/{id}").json())
 
     def cancel(self, id: str) -> Narration:
         """End a narration; what it has said so far stays.
@@ -336,7 +208,7 @@ class Client:
         Raises:
             ClientError: the server has none of that id.
         """
-        return _record(Narration, self._send("DELETE", f"/v1/narrate/{id}").json())
+        return record(Narration, self._send("DELETE", f"/v1/narrate/{id}").json())
 
     def captions(self, id: str, kind: Literal["srt", "vtt", "jsonl"] = "srt") -> str:
         """The captions of a narration so far.
@@ -409,13 +281,3 @@ def _error(response: httpx.Response) -> ClientError:
             f"{response.url} answered {response.status_code} {response.reason_phrase}. Is it an egoinstructor server?",
             response.status_code,
         )
-
-
-def _record(kind: type[Record], values: dict[str, Any]) -> Record:
-    """An answer as a record; what a newer server adds is passed over."""
-    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]  # they are dataclasses
-    return kind(**{name: value for name, value in values.items() if name in names})
-
-
-def _plain(one: OwnReference) -> dict[str, Any]:
-    return {"video": one.video, "narration": one.narration, "start": one.start, "end": one.end}

@@ -1,8 +1,9 @@
-"""A clip as a small picture that stands in a page itself. PyAV makes it: no further package is needed."""
+"""Frames of a clip as small pictures that stand in a page itself. PyAV makes them: no further package is needed."""
 
 from __future__ import annotations
 
 import base64
+import math
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,30 +14,34 @@ from av.video.frame import VideoFrame
 from egoinstructor.errors import InputError
 from egoinstructor.video.decode import load_video
 
-WIDTH = 192
 QUALITY = 5
 """FFmpeg's, from 2 (best) to 31."""
 
 
-def still(video: Path, start: float | None, end: float | None) -> str:
-    """The middle frame of a clip as a `data:` address; empty where it can't be read.
+def stills(
+    video: Path, start: float | None, end: float | None, count: int, *, width: int, height: float = math.inf
+) -> list[str]:
+    """Frames as `data:` addresses of JPEGs; none where the video can't be read.
 
     Args:
         video: a file, or a folder of pieces.
         start: seconds, or None for the start of the video.
         end: seconds, or None for its end.
+        count: how many, spread over the clip.
+        width: of a picture, at most.
+        height: of a picture, at most. Its proportions stay, and it is never enlarged.
     """
     try:
-        pixels = load_video(video, start=start, end=end, num_frames=1).pixels[0]
+        frames = load_video(video, start=start, end=end, num_frames=count).pixels
     except InputError:
-        return ""
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg(VideoFrame.from_ndarray(pixels, format="rgb24"))).decode()
+        return []
+    scale = min(1, width / frames.shape[2], height / frames.shape[1])
+    size = max(round(frames.shape[2] * scale), 1), max(round(frames.shape[1] * scale), 1)
+    jpegs = (_jpeg(VideoFrame.from_ndarray(frame, format="rgb24"), *size) for frame in frames)
+    return ["data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii") for jpeg in jpegs]
 
 
-def jpeg(frame: VideoFrame, width: int = WIDTH) -> bytes:
-    """A frame as a JPEG of at most this width."""
-    width = min(width, frame.width)
-    height = max(round(frame.height * width / frame.width), 1)
+def _jpeg(frame: VideoFrame, width: int, height: int) -> bytes:
     small = frame.reformat(width=width, height=height, format="yuvj420p", interpolation="AREA")
     encoder = CodecContext.create("mjpeg", "w")
     assert isinstance(encoder, VideoCodecContext)

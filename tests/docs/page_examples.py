@@ -1,9 +1,9 @@
-"""The examples of docs/serve.md: found on the page, run against a server, compared, and written anew.
+"""The examples of docs/serve.md and docs/stream.md: found on the page, run, compared, and written anew.
 
 An example is a block of `bash` or `python` and, after it, a block of `json` or `text` with what it prints. Examples run in
 the page's order, in one folder; what an earlier one printed as an `id`, a later one may name.
 
-    python tests/docs/serve_examples.py     # another model is shipped: put what the examples print now into the page
+    python tests/docs/page_examples.py     # another model is shipped: put what the examples print now into the pages
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ import httpx
 
 from egoinstructor.assets import demo_files
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "serve.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+SERVE, STREAM = DOCS / "serve.md", DOCS / "stream.md"
 ADDRESS = "http://127.0.0.1:8000"
-"""Of the server on the page."""
+"""Of the server on the pages."""
 EGO, MORE = "ego/test-000242.mp4", ("ego/test-000540.mp4", "ego/test-000259.mp4")
 """Clips of the demo: the page's `ego.mp4`, and what follows it in its `recording.mp4`."""
 RATE, SIDE = 4, 96
@@ -37,7 +38,7 @@ RATE, SIDE = 4, 96
 EXAMPLE = re.compile(r"```(bash|python)\n((?:(?!```).)*?)```\n+```(json|text)\n(.*?)```", re.DOTALL)
 FIXED = ("code", "message", "status", "name", "source", "codec")
 """Fields whose text does not depend on the model, the machine or chance."""
-PATIENCE = 120
+PATIENCE = 240
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ def run(example: Example, folder: Path, url: str, ids: dict[str, str]) -> str:
     for written, real in ids.items():
         code = code.replace(written, real)
     command = ["bash", "-euc", code] if example.language == "bash" else [sys.executable, "-c", code]
-    environment = os.environ | {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+    one_thread = {"OMP_NUM_THREADS": "1"}  # nano is too small for more, which on busy cores only wait for one another
+    environment = os.environ | one_thread | {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
     deadline = time.monotonic() + PATIENCE
     while True:
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE)
@@ -167,19 +169,20 @@ def _is_up(url: str) -> bool:
 
 
 def write() -> None:
-    """Run all examples, and put what they print into the page."""
-    page, ids = PAGE.read_text(encoding="utf-8"), dict[str, str]()
-    outputs = []
+    """Run all examples, and put what they print into their pages."""
     with tempfile.TemporaryDirectory() as name, server(Path(name)) as url:
         folder = Path(name) / "work"
         folder.mkdir()
         make_videos(folder)
-        for example in examples(page):
-            text = run(example, folder, url, ids)
-            outputs.append(shown(text, ids) if example.kind == "json" else text.rstrip("\n") + "\n")
-    for example, output in reversed(list(zip(examples(page), outputs, strict=True))):
-        page = page[: example.span[0]] + output + page[example.span[1] :]
-    PAGE.write_text(page, encoding="utf-8")
+        for path in (SERVE, STREAM):
+            page, ids = path.read_text(encoding="utf-8"), dict[str, str]()
+            outputs = []
+            for example in examples(page):
+                text = run(example, folder, url, ids)
+                outputs.append(shown(text, ids) if example.kind == "json" else text.rstrip("\n") + "\n")
+            for example, output in reversed(list(zip(examples(page), outputs, strict=True))):
+                page = page[: example.span[0]] + output + page[example.span[1] :]
+            path.write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":
