@@ -341,17 +341,22 @@ def table(found: dict[str, Any]) -> str:
 
 
 def memory_table(found: dict[str, Any]) -> str:
-    """What each process held, in both ways to post."""
+    """What the server held in both ways to post, and what any of its decoders, which are replaced now and then, came to."""
     rows = [
         ["process", "captions meanwhile", "MB at 25, 50, 75, 100 %", "MB per 1,000 captions", "in the second half"],
         ["---"] * 5,
     ]
     for way in ("files_posted", "uploaded_once"):
-        for name, told in found[way]["memory"].items():
-            mb = ", ".join(f"{value:.0f}" for value in told["mb"])
-            rises = (told["per_1000"], told["per_1000_second_half"])
-            told_rises = ["too few" if value is None else f"{value:+.1f}" for value in rises]
-            rows.append([f"{name}, {way.replace('_', ' ')}", f"{told['captions']:,}", mb, *told_rises])
+        told = dict(found[way]["memory"])
+        server, decoders = told.pop("server"), told.values()
+        mb = ", ".join(f"{value:.0f}" for value in server["mb"])
+        rises = [
+            "too few" if value is None else f"{value:+.1f}"
+            for value in (server["per_1000"], server["per_1000_second_half"])
+        ]
+        rows.append([f"server, {way.replace('_', ' ')}", f"{server['captions']:,}", mb, *rises])
+        most = max(value for decoder in decoders for value in decoder["mb"])
+        rows.append([f"its {len(decoders)} decoders, {way.replace('_', ' ')}", "", f"at most {most:.0f}", "", ""])
     return lines(rows)
 
 
