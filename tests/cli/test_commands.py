@@ -105,6 +105,7 @@ def original_command(golden, testdata, *more):
     ]  # fmt: skip
 
 
+@pytest.mark.slow  # processes of its own
 def test_the_originals_inference_command(golden_a, testdata):
     done = subprocess.run(original_command(golden_a, testdata), capture_output=True, text=True, check=True)
     results = [json.loads(line) for line in done.stdout.splitlines()]

@@ -65,6 +65,7 @@ def test_it_is_not_saved_without_its_weights(golden_a, tmp_path):
         model.save_pretrained(tmp_path)
 
 
+@pytest.mark.slow  # a process of its own
 def test_a_processor_that_would_compute_wrong_numbers_is_refused(golden_a):
     """Without VNNI instructions results are far off, silently; the environment variable hides them from oneDNN."""
     script = (

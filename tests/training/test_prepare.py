@@ -241,6 +241,7 @@ def test_ctrl_c_does_not_reach_workers():
     assert told.stdout == "[(1, ['SIGINT'])]\n"
 
 
+@pytest.mark.slow  # processes of its own
 def test_ctrl_c_stops_and_leaves_no_partial_file(source, tmp_path, videos):
     videos.write(source / "long.mp4", 900, size=(320, 240), options={"preset": "ultrafast", "g": "250"})
     out = tmp_path / "out"

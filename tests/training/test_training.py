@@ -100,6 +100,7 @@ def test_batch_4_is_batch_2_accumulated_twice(options, tmp_path):
     same(weights(tmp_path / "split"), weights(tmp_path / "whole"), rtol=1e-4, atol=2e-5)
 
 
+@pytest.mark.slow  # several seconds
 def test_the_feature_cache_changes_no_loss(options, data, tmp_path):
     changes = {"jitter": False, "num_train_epochs": 2, "max_steps": None}
     train(parse(None, options("without", **changes)))
@@ -112,6 +113,7 @@ def test_the_feature_cache_changes_no_loss(options, data, tmp_path):
     assert logged(tmp_path / "again") == pytest.approx(logged(tmp_path / "with"), rel=1e-6)
 
 
+@pytest.mark.slow  # several seconds
 def test_a_cache_that_is_full_changes_no_caption(options, data, tmp_path):
     """Some of a sample's clips are then patches, the others pixels."""
     given = {"eval_data": data / "val.jsonl", "eval_strategy": "epoch", "max_steps": None, "num_train_epochs": 1}
@@ -395,6 +397,7 @@ def wait_for(condition, process, seconds=120):
 LONG = {"max_steps": 20, "save_strategy": "steps", "save_steps": 5, "per_device_train_batch_size": 2}
 
 
+@pytest.mark.slow  # several seconds
 def test_resumed_is_straight_to_the_bit(options, tmp_path):
     """20 steps = 10, and 10 more from the checkpoint; in the middle of the second epoch."""
     train(parse(None, options("straight", **LONG)))

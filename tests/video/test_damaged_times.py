@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pytest
 
+from egoinstructor.errors import VideoError
 from egoinstructor.narration.windows import change_windows, fixed_windows
 from egoinstructor.video.decode import load_video, probe
 
@@ -51,3 +52,18 @@ def test_steps_that_no_camera_makes_are_not_believed(tmp_path):
     content[place : place + 4] = b"\x7f\xff\xff\xff"
     path.write_bytes(content)
     assert probe(path).duration <= 1
+
+
+def test_frames_of_which_each_comes_years_after_the_last_are_refused(tmp_path):
+    """Which of their times is right, nobody can tell."""
+    path = tmp_path / "damaged.mkv"
+    with av.open(path, "w") as container:
+        stream = container.add_stream("mjpeg", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuvj420p"
+        for i in range(4):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 60 * i, np.uint8))
+            for packet in stream.encode(frame):
+                packet.pts = packet.dts = i << 36
+                container.mux(packet)
+    with pytest.raises(VideoError, match="damaged"):
+        probe(path)

@@ -155,12 +155,15 @@ def from_packets(video: OpenVideo) -> Timeline | None:
 
 
 def _believable(times: array[int], longest: int) -> array[int]:
-    """The most of the frames that have no gap between them longer than that, in ticks: stamps beyond one are damaged."""
+    """The most of the frames that have no gap between them longer than that, in ticks: stamps beyond one are damaged.
+
+    None of them where that is not most of all frames: nobody can tell then which are right.
+    """
     gaps = [i for i, (early, late) in enumerate(pairwise(times), 1) if late - early > longest]
     if not gaps:
         return times
     first, beyond = max(pairwise([0, *gaps, len(times)]), key=lambda span: span[1] - span[0])
-    return times[first:beyond]
+    return times[first:beyond] if 2 * (beyond - first) > len(times) else array("q")
 
 
 def _is_constant(pts: Sequence[int], frames_per_tick: Fraction) -> bool:
