@@ -142,6 +142,7 @@ def test_a_token_sees_its_own_clip_only(toy, clips):
     assert torch.allclose(before[4:], after[4:])
 
 
+@pytest.mark.slow  # several seconds
 def test_requests_at_once_do_not_see_each_others_videos(toy, clips):
     model, processor = toy
     expected = [generate(model, batch_of(processor, [i], pixels=[clips[i]]), num_beams=3).tolist() for i in range(3)]

@@ -124,6 +124,7 @@ def test_a_cache_that_is_full_changes_no_caption(options, data, tmp_path):
     assert written[0] == written[1]
 
 
+@pytest.mark.slow  # processes of its own
 def test_workers_change_nothing(options, tmp_path):
     train(parse(None, options("none")))
     train(parse(None, options("two", dataloader_num_workers=2)))
