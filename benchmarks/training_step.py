@@ -38,7 +38,8 @@ from egoinstructor.model import (
     EgoInstructorProcessor,
     modeling,
 )
-from egoinstructor.model.prompt import IGNORE, Prompt
+from egoinstructor.model.configuration import IGNORE
+from egoinstructor.model.prompt import Prompt
 from egoinstructor.model.tokenizer import load_tokenizer
 from egoinstructor.records import Clip
 from egoinstructor.training.arguments import CaptionerTrainingArguments

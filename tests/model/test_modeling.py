@@ -162,6 +162,28 @@ def test_the_loss_of_a_split_batch_adds_up(model):
     assert sum(parts).item() == pytest.approx(whole.item(), rel=1e-6)
 
 
+@pytest.mark.parametrize("items", [None, 5])
+def test_skipped_logits_change_neither_loss_nor_gradients(model, items):
+    labels = inputs()["input_ids"].clone()
+    labels[0, :4] = labels[1, :-2] = -100
+    output = model(**inputs(), labels=labels, num_items_in_batch=items)
+    short = model(**inputs(), labels=labels, num_items_in_batch=items, skip_logits=True)
+    assert short.logits is None
+    assert short.loss.item() == pytest.approx(output.loss.item(), rel=1e-6)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    whole, some = (torch.autograd.grad(one.loss, trained, allow_unused=True) for one in (output, short))
+    for expected, gradient in zip(whole, some, strict=True):
+        assert (expected is None) == (gradient is None)
+        assert expected is None or torch.allclose(gradient, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_skipped_logits_of_no_labels_give_no_loss(model):
+    labels = torch.full_like(inputs()["input_ids"], -100)
+    output = model(**inputs(), labels=labels, num_items_in_batch=3, skip_logits=True)
+    assert output.loss.item() == 0
+    output.loss.backward()
+
+
 def test_logits_to_keep(model):
     full = model(**inputs()).logits
     assert torch.allclose(model(**inputs(), logits_to_keep=2).logits, full[:, -2:], atol=1e-6)

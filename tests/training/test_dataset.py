@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from egoinstructor.errors import InputError
-from egoinstructor.model.prompt import IGNORE
+from egoinstructor.model.configuration import IGNORE
 from egoinstructor.training.dataset import CaptionDataset, Collator, Draw, EpochSampler, ShotsSchedule
 from egoinstructor.training.failures import FailureLog, TrainingError
 from egoinstructor.training.metadata import read_metadata

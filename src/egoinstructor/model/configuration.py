@@ -10,6 +10,9 @@ from transformers import AutoConfig, CLIPVisionConfig, PreTrainedConfig, ResNetC
 
 from egoinstructor.errors import InputError
 
+IGNORE = -100
+"""The label of a token that is not learned."""
+
 VISION_CONFIGS: dict[str, Any] = {config.model_type: config for config in (CLIPVisionConfig, ResNetConfig)}
 """The frame encoders that a model may have, by `model_type`; `model.vision` builds them."""
 

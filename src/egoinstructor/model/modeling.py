@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import GenerationMixin, PreTrainedModel
 from transformers import initialization as init
@@ -23,7 +24,7 @@ from transformers.utils.generic import can_return_tuple
 
 from egoinstructor.errors import InputError
 from egoinstructor.model.cache import CaptionCache
-from egoinstructor.model.configuration import EgoInstructorConfig
+from egoinstructor.model.configuration import IGNORE, EgoInstructorConfig
 from egoinstructor.model.cpu import fast_linears
 from egoinstructor.model.cross_attention import ClipView, GatedCrossAttention
 from egoinstructor.model.decoder import MosaicDecoder
@@ -176,6 +177,7 @@ class EgoInstructorForConditionalGeneration(PreTrainedModel, GenerationMixin):
         use_cache: bool | None = None,
         logits_to_keep: int = 0,
         num_items_in_batch: Tensor | int | None = None,
+        skip_logits: bool = False,
     ) -> CaptionOutput:
         """Read clips and text.
 
@@ -190,6 +192,8 @@ class EgoInstructorForConditionalGeneration(PreTrainedModel, GenerationMixin):
             use_cache: make one.
             logits_to_keep: only this many logits from the end; 0 for all.
             num_items_in_batch: divide the summed loss by this rather than by the labelled tokens seen here.
+            skip_logits: return the loss alone: only the labelled tokens then go through the head, of prompts a few in a
+                hundred, which with a large vocabulary is most of what training keeps in memory.
 
         Returns:
             `CaptionOutput`.
@@ -215,12 +219,24 @@ class EgoInstructorForConditionalGeneration(PreTrainedModel, GenerationMixin):
         view = ClipView(latents, clip_mask(index, num_clips, num_latents), has_clip)
 
         hidden = self.decoder(input_ids, view, attention_mask, cache)  # (B·R, T, D)
+        targets = None
+        if labels is not None:
+            targets = F.pad(labels[:, 1:], (0, 1), value=IGNORE)  # of each token, the one after it
+            if skip_logits:
+                learned = targets != IGNORE  # (B·R, T)
+                hidden, targets = hidden[learned][None], targets[learned][None]  # (1, n, D), (1, n)
         logits = self.lm_head(hidden[:, -logits_to_keep:])  # (B·R, T, vocabulary)
         loss = None
-        if labels is not None:
+        if targets is not None:
             loss = self.loss_function(
-                logits, labels, self.config.text_config.vocab_size, num_items_in_batch=num_items_in_batch
+                logits,
+                None,
+                self.config.text_config.vocab_size,
+                num_items_in_batch=num_items_in_batch,
+                shift_labels=targets,
             )
+        if skip_logits:
+            logits = None
         return CaptionOutput(loss=loss, logits=logits, past_key_values=cache, video_latents=latents)
 
     def _latents(

@@ -17,11 +17,9 @@ import torch
 from torch import Tensor
 
 from egoinstructor.errors import InputError
+from egoinstructor.model.configuration import IGNORE
 from egoinstructor.model.tokenizer import ANSWER, END_OF_CHUNK, IMAGE, SPECIAL_TOKENS
 from egoinstructor.video.decode import Sampling
-
-IGNORE = -100
-"""The label of a token that is not learned."""
 
 BAD_WORDS = ("User:", "GPT1:", "GFT:", "GPT:")
 """What a caption must not fall into: the template's own words (published generation settings)."""

@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from egoinstructor.errors import InputError
+from egoinstructor.model.configuration import IGNORE
 from egoinstructor.model.processing import EgoInstructorProcessor
-from egoinstructor.model.prompt import IGNORE, TRAINING, Prompt, clean_instruction, last_answer
+from egoinstructor.model.prompt import TRAINING, Prompt, clean_instruction, last_answer
 from egoinstructor.records import Clip
 from egoinstructor.training.feature_cache import FeatureCache
 from egoinstructor.training.metadata import Candidate, Sample

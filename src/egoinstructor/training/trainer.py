@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from egoinstructor.model.configuration import IGNORE
 from egoinstructor.model.modeling import EgoInstructorForConditionalGeneration
-from egoinstructor.model.prompt import IGNORE
 from egoinstructor.training.arguments import CaptionerTrainingArguments
 from egoinstructor.training.base_trainer import RunTrainer
 from egoinstructor.training.dataset import CaptionDataset, Collator, Item
@@ -88,6 +88,7 @@ class CaptionerTrainer(RunTrainer):
         inputs = dict(batch)
         items: list[Item] = inputs.pop("items")
         self.failures.add(items)
+        inputs["skip_logits"] = True
         if "clips" in inputs:
             inputs["patches"] = self._patches(inputs.pop("clips"), len(inputs["input_ids"]))
         return inputs, items
