@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 
 import pytest
@@ -193,7 +194,7 @@ def test_narrations_scored_in_two_ways_are_not_compared(runs, tmp_path, key, val
 # The commands
 
 
-def test_score_and_compare(tmp_path, capsys):
+def test_score_and_compare(tmp_path, capsys, monkeypatch):
     references = write(tmp_path / "references.json", REFERENCES)
     for name, captions in (("a", GOOD), ("b", BAD)):
         rows = [{"id": i, "prediction": text, "video": VIDEOS[i]} for i, text in captions.items()]
@@ -207,7 +208,7 @@ def test_score_and_compare(tmp_path, capsys):
             "--out",
             str(tmp_path / name),
         ]
-        command += ["--metrics", "BLEU-1,CIDEr,SPICE", "--treatment", "nlgeval", "--no-narration"]
+        command += ["--metrics", "BLEU-1,CIDEr-plain,SPICE", "--treatment", "nlgeval", "--no-narration"]
         assert main(command) == 0
     printed = capsys.readouterr().out
     assert "nlgeval" in printed
@@ -218,8 +219,11 @@ def test_score_and_compare(tmp_path, capsys):
     assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--json"]) == 0
     compared = json.loads(capsys.readouterr().out)
     assert compared["nlgeval"]["BLEU-1"]["difference"]["value"] < 0
+    monkeypatch.setenv("COLUMNS", "80")
     assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
-    assert "by 4 videos" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "by 4 videos" in printed
+    assert not re.search(r"\d…", printed), "a figure is cut off in a terminal of 80 columns"
     again = ["score", "--predictions", str(tmp_path / "a" / "predictions.jsonl"), "--references", str(references)]
     assert main([*again, "--metrics", "BLEU-1", "--treatment", "nlgeval", "--no-narration", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["scores"]["nlgeval"]["metrics"]["BLEU-1"]["value"] == pytest.approx(1)

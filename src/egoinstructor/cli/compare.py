@@ -36,7 +36,8 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.json:
         console.print(json.dumps(as_dict(compared), ensure_ascii=False), markup=False, highlight=False, soft_wrap=True)
         return
-    table = Table("metric", "texts", "A", "B", "B − A", "95 % interval", "p", box=SIMPLE)
+    heads = ("metric", "texts", "A", "B", "B − A", "95 % interval", "p")
+    table = Table(*heads, box=SIMPLE, collapse_padding=True, pad_edge=False)  # whole in a terminal of 80 columns
     for column in table.columns:
         column.no_wrap = True
     for treatment, metrics in compared.items():
