@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.overrides import BaseTorchFunctionMode
 
 from egoinstructor.model.cpu import KERNELS, bound_kernels, fast_linears
 
@@ -71,6 +72,26 @@ def test_compiled_code_is_left_alone():
 def test_other_devices_get_nothing():
     with fast_linears(torch.device("meta")):
         assert F.linear(torch.ones(1, 2, device="meta"), torch.ones(3, 2, device="meta")).shape == (1, 3)
+
+
+def test_an_interruption_stays_one_and_other_modes_stay_on(monkeypatch):
+    """Ctrl-C at the worst moment: PyTorch has taken the mode off for a call, and has not put it back."""
+    outer, x, put_back = BaseTorchFunctionMode(), torch.ones(3, 2), torch.overrides._push_mode
+
+    def interrupted(mode):
+        if mode is not outer:
+            raise KeyboardInterrupt
+        put_back(mode)
+
+    def infer():
+        with fast_linears(x.device):
+            monkeypatch.setattr(torch.overrides, "_push_mode", interrupted)
+            len(x)
+
+    with outer:
+        with pytest.raises(KeyboardInterrupt):
+            infer()
+        assert torch.overrides._get_current_function_mode() is outer
 
 
 MANY_SIZES = """

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, _get_current_function_mode
 
 KERNELS = 128
 """Products of matrices, each of other sizes, that are kept compiled: more than a batch of captions has."""
@@ -43,6 +43,11 @@ class _OneDNNLinears(TorchFunctionMode):
         if func is F.linear and not kwargs and not torch.is_grad_enabled() and _fits(*args):
             return torch.ops.mkldnn._linear_pointwise(*args, *((None,) * (3 - len(args))), "none", [], "")
         return func(*args, **(kwargs or {}))
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        """Leave it. PyTorch takes a mode off while a call is in it: an interruption may have come before it was put back."""
+        if error is None or _get_current_function_mode() is self:
+            super().__exit__(kind, error, trace)
 
 
 def _fits(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
