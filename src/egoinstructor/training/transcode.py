@@ -27,7 +27,12 @@ from av.video.stream import VideoStream
 from egoinstructor.errors import InputError, VideoError
 from egoinstructor.video.container import OpenVideo, open_video
 
-ENCODER = {"preset": "veryfast", "crf": "20", "sc_threshold": "0"}  # no extra keyframes: they stay on the seconds
+ENCODER = {
+    "preset": "veryfast",
+    "crf": "20",
+    "sc_threshold": "0",  # no extra keyframes: they stay on the seconds
+    "x264-params": "cpu-independent=1",  # with AVX-512 the same frames gave other bytes once in fifty times
+}
 COPYABLE = {"mp4", "matroska"}  # containers whose H.264 packets fit an MP4 as they are
 LONGEST_STILL = 600.0  # seconds; a longer gap between two frames is a broken clock, not a slide
 
