@@ -194,12 +194,14 @@ class NarrateTab:
             (f"{number}. {one.upload.name}: {_STATES[one.state]}", one.id)
             for number, one in enumerate(jobs.values(), 1)
         )
+        now = (job.id, job.over, job.state, len(job.segments), names)
+        over = all(one.over for one in jobs.values())
         changes: Outputs = {
             self._cancel: gr.Button(visible=not job.over, interactive=not job.stopped),
-            self._timer: gr.Timer(active=not all(one.over for one in jobs.values())),
+            # A look that began before the visitor chose another may be drawn after that choice: the next one mends it.
+            self._timer: gr.Timer(active=not over or now != drawn),
             self._progress: "" if job.over else progress_bar(job),
         }
-        now = (job.id, job.over, job.state, len(job.segments), names)
         if now != drawn:
             changes |= {
                 self._drawn: now,
