@@ -42,7 +42,7 @@ class CaptionOutput(ModelOutput):
 
     Args:
         loss: mean over the labelled tokens, where labels were given.
-        logits: `(B, T, vocabulary)`, or the last `logits_to_keep` of them.
+        logits: `(B, T, vocabulary)`, or the last `logits_to_keep` of them; None where they are skipped.
         past_key_values: the cache, where one is used.
         video_latents: `(B, C, L, V)`.
     """
@@ -192,8 +192,7 @@ class EgoInstructorForConditionalGeneration(PreTrainedModel, GenerationMixin):
             use_cache: make one.
             logits_to_keep: only this many logits from the end; 0 for all.
             num_items_in_batch: divide the summed loss by this rather than by the labelled tokens seen here.
-            skip_logits: return the loss alone: only the labelled tokens then go through the head, of prompts a few in a
-                hundred, which with a large vocabulary is most of what training keeps in memory.
+            skip_logits: return no logits. With labels, only the labelled tokens then go through the head.
 
         Returns:
             `CaptionOutput`.
@@ -219,12 +218,11 @@ class EgoInstructorForConditionalGeneration(PreTrainedModel, GenerationMixin):
         view = ClipView(latents, clip_mask(index, num_clips, num_latents), has_clip)
 
         hidden = self.decoder(input_ids, view, attention_mask, cache)  # (B·R, T, D)
-        targets = None
-        if labels is not None:
-            targets = F.pad(labels[:, 1:], (0, 1), value=IGNORE)  # of each token, the one after it
-            if skip_logits:
-                learned = targets != IGNORE  # (B·R, T)
-                hidden, targets = hidden[learned][None], targets[learned][None]  # (1, n, D), (1, n)
+        # Of each token, the one after it: (B·R, T)
+        targets = None if labels is None else F.pad(labels[:, 1:], (0, 1), value=IGNORE)
+        if skip_logits and targets is not None:
+            learned = targets != IGNORE  # (B·R, T)
+            hidden, targets = hidden[learned][None], targets[learned][None]  # (1, n, D), (1, n)
         logits = self.lm_head(hidden[:, -logits_to_keep:])  # (B·R, T, vocabulary)
         loss = None
         if targets is not None:
@@ -235,9 +233,8 @@ class EgoInstructorForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 num_items_in_batch=num_items_in_batch,
                 shift_labels=targets,
             )
-        if skip_logits:
-            logits = None
-        return CaptionOutput(loss=loss, logits=logits, past_key_values=cache, video_latents=latents)
+        kept = None if skip_logits else logits
+        return CaptionOutput(loss=loss, logits=kept, past_key_values=cache, video_latents=latents)
 
     def _latents(
         self,

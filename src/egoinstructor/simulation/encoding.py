@@ -11,10 +11,11 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from egoinstructor.video.h264 import REPEATABLE
+
 SECONDS = 2.0
 """How long a clip lasts, whatever its number of frames."""
-ENCODER = {"preset": "medium", "crf": "20", "threads": "1", "bf": "0", "x264-params": "cpu-independent=1"}
-"""Without the last, the same frames gave other bytes from time to time, in a process that renders too."""
+ENCODER = {"preset": "medium", "crf": "20", "threads": "1", "bf": "0", **REPEATABLE}
 
 
 def write_clip(path: Path, frames: NDArray[np.uint8]) -> None:

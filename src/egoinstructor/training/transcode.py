@@ -26,12 +26,13 @@ from av.video.stream import VideoStream
 
 from egoinstructor.errors import InputError, VideoError
 from egoinstructor.video.container import OpenVideo, open_video
+from egoinstructor.video.h264 import REPEATABLE
 
 ENCODER = {
     "preset": "veryfast",
     "crf": "20",
     "sc_threshold": "0",  # no extra keyframes: they stay on the seconds
-    "x264-params": "cpu-independent=1",  # with AVX-512 the same frames gave other bytes once in fifty times
+    **REPEATABLE,
 }
 COPYABLE = {"mp4", "matroska"}  # containers whose H.264 packets fit an MP4 as they are
 LONGEST_STILL = 600.0  # seconds; a longer gap between two frames is a broken clock, not a slide

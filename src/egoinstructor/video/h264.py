@@ -1,8 +1,11 @@
-"""Which H.264 pictures can be left out: those that no other picture refers to."""
+"""H.264: which pictures can be left out, those that no other refers to; and how to write the same bytes each time."""
 
 from __future__ import annotations
 
 from av.video.codeccontext import VideoCodecContext
+
+REPEATABLE = {"x264-params": "cpu-independent=1"}
+"""Options of libx264 without which the same frames give other bytes now and then: its AVX-512 code is not repeatable."""
 
 _SLICE_TYPES = (1, 2, 5)  # NAL units that carry picture data: non-IDR slice, data partition A, IDR slice
 
