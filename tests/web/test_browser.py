@@ -126,13 +126,14 @@ class Visit:
         self._contexts: list[BrowserContext] = []
         self.requests: list[str] = []
 
-    def open(self, size: tuple[int, int] = DESKTOP, scheme: Any = "light") -> Page:
+    def open(self, size: tuple[int, int] = DESKTOP, scheme: Any = "light", script: str = "") -> Page:
         context = self._browser.new_context(
             viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, reduced_motion="reduce"
         )
         self._contexts.append(context)
         context.on("request", lambda request: self.requests.append(request.url))
         context.set_default_timeout(PATIENCE)
+        context.add_init_script(script)
         page = context.new_page()
         page.on("websocket", lambda socket: self.requests.append(socket.url))
         page.goto(self._site.url)
@@ -402,6 +403,32 @@ def test_narrations_wait_for_one_another_and_are_cancelled(visit: Visit, site: S
         "done",
         "cancelled",
     ]
+
+
+LATE_END = """
+const ask = window.fetch;
+window.fetch = async (target, options) => {
+  const response = await ask(target, options);
+  if (!String(target.url ?? target).includes("/queue/data")) return response;
+  const late = new TransformStream({
+    async transform(chunk, stream) {
+      if (new TextDecoder().decode(chunk).includes("close_stream")) await new Promise((go) => setTimeout(go, 900));
+      stream.enqueue(chunk);
+    },
+  });
+  return new Response(response.body.pipeThrough(late), response);
+};
+"""
+"""A network on which the word that the stream of answers has ended comes late, behind what is asked for next."""
+
+
+def test_what_is_asked_for_while_the_stream_of_answers_ends_is_answered(visit: Visit, recording: Path) -> None:
+    page = visit.open(script=LATE_END)
+    page.get_by_role("tab", name="Narrate").click()
+    upload(page, "#narrate-upload", recording)
+    page.locator("#narrate-player video").wait_for()
+    button(page, "Narrate").click()
+    page.locator("#narrate-state", has_text="is done").wait_for()  # seen by looks, twice a second
 
 
 def test_the_keyboard_is_enough_and_shows_where_it_is(visit: Visit) -> None:

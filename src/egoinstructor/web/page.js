@@ -16,3 +16,49 @@
     requestAnimationFrame(() => { waiting = false; mend(); });
   }).observe(document.documentElement, { childList: true, subtree: true });
 })();
+
+// Gradio's server closes its stream of answers after the last one. What the page asks for before it has heard of that is
+// answered on no stream, and shown only when something else opens the next. So Gradio's client hears that something is
+// queued only when the stream has told of it, or has been closed.
+(() => {
+  "use strict";
+  const ask = window.fetch;
+  let stream = null;
+
+  const listen = async (body, here) => {
+    const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+    let rest = "";
+    for (let part = await reader.read(); !part.done; part = await reader.read()) {
+      const lines = (rest + part.value).split("\n");
+      rest = lines.pop();
+      for (const line of lines.filter((line) => line.startsWith("data:"))) here.told.add(JSON.parse(line.slice(5)).event_id);
+      here.dispatchEvent(new Event("news"));
+    }
+  };
+
+  window.fetch = async (target, options) => {
+    const path = new URL(target.url ?? target, document.baseURI).pathname;
+    if (path.endsWith("/queue/data")) {
+      const here = Object.assign(new EventTarget(), { told: new Set(), over: false });
+      target.signal.addEventListener("abort", () => { // by Gradio's client, when it has heard that this was the last answer
+        here.over = true;
+        here.dispatchEvent(new Event("news"));
+      });
+      stream = here;
+      const response = await ask(target, options);
+      if (!response.ok) return response;
+      const [theirs, ours] = response.body.tee();
+      listen(ours, here).catch(() => {}); // Gradio's client tells of a broken connection
+      return new Response(theirs, response);
+    }
+    const response = await ask(target, options);
+    if (path.endsWith("/queue/join") && response.ok && stream) {
+      const here = stream;
+      const { event_id: id } = await response.clone().json();
+      while (!here.over && !here.told.has(id)) {
+        await new Promise((go) => here.addEventListener("news", go, { once: true }));
+      }
+    }
+    return response;
+  };
+})();
