@@ -12,7 +12,15 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from egoinstructor.retriever.egoexonce import NO_ID, egoexo_positives, egoexonce, gather, same_action, same_item
+from egoinstructor.retriever.egoexonce import (
+    NO_ID,
+    egoexo_positives,
+    egoexonce,
+    gather,
+    noun_nce,
+    same_action,
+    same_item,
+)
 
 ids = st.lists(st.sets(st.integers(0, 4), max_size=3), min_size=1, max_size=7)
 
@@ -122,6 +130,21 @@ def test_a_batch_of_nothing():
     assert a.grad.shape == (0, 4)
 
 
+@given(ids, st.integers(0, 99))
+@settings(deadline=None)
+def test_nouns_among_all_nouns_are_the_loops(nouns, seed):
+    draw = torch.Generator().manual_seed(seed)
+    video = F.normalize(torch.randn(len(nouns), 16, generator=draw, dtype=torch.float64), dim=-1)
+    vectors = torch.randn(5, 16, generator=draw, dtype=torch.float64)
+    expected = []
+    for row, own in zip(video, nouns, strict=True):
+        shares = torch.softmax(torch.stack([7 * (row @ vector) / vector.norm() for vector in vectors]), dim=0)
+        if own:
+            expected.append(-math.log(sum(shares[noun].item() for noun in own)))
+    found = noun_nce(video, vectors, filled(nouns), 7.0).item()
+    assert found == pytest.approx(sum(expected) / len(expected) if expected else 0, rel=1e-5, abs=1e-6)
+
+
 # ---------------------------------------------------------------------- several processes
 
 ROWS = 8
@@ -140,6 +163,7 @@ def step(weight, scale, rows):
     features, texts, items, nouns, verbs = (part[rows] for part in batch())
     video, texts, items, nouns, verbs = gather(F.normalize(features @ weight, dim=-1), texts, items, nouns, verbs)
     loss = egoexonce(video, texts, egoexo_positives(items, nouns, verbs), scale.exp())
+    loss = loss + noun_nce(video, torch.eye(3) + 0.1, nouns, scale.exp())
     return loss.detach(), torch.autograd.grad(loss, (weight, scale))
 
 

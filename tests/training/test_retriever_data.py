@@ -228,6 +228,8 @@ def test_a_batch_of_nothing(dataset):
         ({"num_frames": 0}, "num_frames=0"),
         ({"loss": "hinge"}, "loss='hinge'"),
         ({"view_weight": -1}, "view_weight=-1"),
+        ({"noun_weight": -1}, "noun_weight=-1"),
+        ({"noun_weight": 1}, r"noun_weight=1\.0 needs videos_ego"),
         ({"shots": 4}, "shots"),
     ],
 )

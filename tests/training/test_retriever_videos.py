@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from egoinstructor import open_retriever
@@ -67,7 +68,8 @@ def run(views, folder, tmp_path, monkeypatch):
             values = {"features_ego": None, "features_exo": None, "videos_ego": folder, "videos_exo": folder,
                       "backbone_config": json.dumps(BACKBONE), "num_frames": FRAMES, "frames_per_clip": 2,
                       "frames_cache": tmp_path / "frames", "augment_shift": 2, "augment_colour": 0.2,
-                      "same_verb_share": 0.5, "view_weight": 1.0, "hidden_size": 8, **changes}  # fmt: skip
+                      "same_verb_share": 0.5, "view_weight": 1.0, "noun_weight": 1.0, "hidden_size": 8,
+                      **changes}  # fmt: skip
             return parse_retriever(None, views.options(folder, tmp_path / output, **values))
 
         def __call__(self, output="run", **changes):
@@ -207,6 +209,22 @@ def test_every_tensor_moves_statistics_too(run):
     assert {name for name, tensor in trainer.model.state_dict().items() if torch.equal(tensor, before[name])} == set()
 
 
+def test_nouns_are_told_among_all_of_the_training_clips(run, folder):
+    """By one vector for each id; and the finished retriever has none of them."""
+    trainer = build_retriever_trainer(run.parsed())
+    records = [record for view in ("ego", "exo") for record in read_pairs(folder / f"train_{view}.json")]
+    assert len(trainer.model.noun_vectors) == 1 + max(noun for record in records for noun in record.nouns)
+    batch = trainer.data_collator([trainer.train_dataset[Draw(0, index)] for index in range(4)])
+    losses = []
+    for trainer.args.noun_weight in (0.0, 0.5, 1.0):
+        losses.append(trainer.compute_loss(trainer.model.train(), dict(batch)).item())
+    assert losses[2] - losses[0] == pytest.approx(2 * (losses[1] - losses[0]), rel=1e-4)
+    assert losses[1] > losses[0]
+    assert build_retriever_trainer(run.parsed(noun_weight=0.0)).model.noun_vectors is None
+    with safe_open(run("short", max_steps=1) / MODEL_FOLDER / "model.safetensors", "pt") as file:
+        assert not [name for name in file.keys() if "noun" in name]  # noqa: SIM118 - no mapping
+
+
 def test_what_the_model_sees_is_what_the_finished_retriever_sees(run, folder):
     parsed = run.parsed(eval_ego=folder / "train_ego.json", eval_exo=folder / "train_exo.json", frames_per_clip=None)
     trainer = build_retriever_trainer(parsed)
@@ -217,6 +235,7 @@ def test_what_the_model_sees_is_what_the_finished_retriever_sees(run, folder):
     trainer.model.load_state_dict({
         **{f"backbone.{name}": tensor for name, tensor in retriever.backbones["ego"].tower.state_dict().items()},
         **{f"cross_view.{name}": tensor for name, tensor in retriever.model.state_dict().items()},
+        "noun_vectors": trainer.model.noun_vectors,
     })  # fmt: skip
     with torch.no_grad():
         seen = trainer.model.eval()(**inputs).video_embeds

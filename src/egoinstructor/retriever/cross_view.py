@@ -96,11 +96,13 @@ class CrossViewOutput(ModelOutput):
         video_embeds: `(B, D)`, unit-norm.
         text_embeds: `(B, D)`, unit-norm.
         scale: `()`, the inverse temperature.
+        noun_vectors: `(V, D)`, one of each noun's id, where they are learned along.
     """
 
     video_embeds: Tensor | None = None
     text_embeds: Tensor | None = None
     scale: Tensor | None = None
+    noun_vectors: Tensor | None = None
 
 
 class CrossViewLayer(GradientCheckpointingLayer):

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor
 
 NO_ID = -1
@@ -37,6 +38,31 @@ def egoexonce(a: Tensor, b: Tensor, positives: Tensor, scale: Tensor | float) ->
 def _one_way(logits: Tensor, positives: Tensor) -> Tensor:
     right = logits.masked_fill(~positives, float("-inf")).logsumexp(dim=1)
     return (logits.logsumexp(dim=1) - right).mean()
+
+
+def noun_nce(video: Tensor, vectors: Tensor, nouns: Tensor, scale: Tensor | float) -> Tensor:
+    """−mean over clips of log Σ over the clip's nouns of softmax(scale · video vectorsᵀ): its nouns among all there are.
+
+    A batch has few things that look alike; here each clip is compared with all of them (Zhai and Wu, arXiv 1811.12649).
+
+    Args:
+        video: unit vectors `(N, D)`.
+        vectors: one of each noun's id, of any length `(V, D)`.
+        nouns: ids of each clip `(N, K)`, filled up with `NO_ID`; a clip without any is left out.
+        scale: the inverse temperature.
+
+    Returns:
+        `()`, fp32; 0 where no clip has a noun.
+    """
+    with torch.autocast(video.device.type, enabled=False):
+        named = (nouns != NO_ID).any(dim=1)
+        nouns = nouns[named]
+        logits = scale * (video[named].float() @ F.normalize(vectors.float(), dim=1).T)  # (N, V)
+        if not logits.numel():
+            return logits.sum()
+        positives = torch.zeros(len(nouns), 1 + len(vectors), dtype=torch.bool, device=nouns.device)
+        positives.scatter_(1, nouns - NO_ID, True)  # the first column is `NO_ID`'s
+        return _one_way(logits, positives[:, 1:])
 
 
 def same_item(items: Tensor) -> Tensor:

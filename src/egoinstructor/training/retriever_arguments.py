@@ -202,13 +202,16 @@ class RetrieverTrainingArguments(RunArguments):
     """"egoexonce": all that shows the same action belongs together; "infonce": only a clip and its pair do."""
     view_weight: float = 0.0
     """Weight of the same loss between the clips and their pairs, without texts; 0 as published."""
+    noun_weight: float = 0.0
+    """With videos: weight of a loss that tells a clip's nouns among all nouns of the training clips; 0 as published."""
 
     def __post_init__(self) -> None:
         """Check ours, then the parent's."""
         if self.loss not in ("egoexonce", "infonce"):
             raise InputError(f"loss={self.loss!r}; choose 'egoexonce' or 'infonce'.")
-        if self.view_weight < 0:
-            raise InputError(f"view_weight={self.view_weight}; it must be 0 or more.")
+        for name in ("view_weight", "noun_weight"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name}={getattr(self, name)}; it must be 0 or more.")
         super().__post_init__()
 
 
@@ -245,3 +248,5 @@ def _check_backbones(
         raise InputError(f"{name}={value!r}: {fix}.")
     if data.from_videos and training.gradient_checkpointing:
         raise InputError("gradient_checkpointing=True is for features; with videos, use smaller batches.")
+    if training.noun_weight and not data.from_videos:
+        raise InputError(f"noun_weight={training.noun_weight} needs videos_ego and videos_exo; leave it out.")

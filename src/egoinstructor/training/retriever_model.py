@@ -30,18 +30,21 @@ class VideoCrossViewModel(nn.Module):
     Args:
         backbone: what looks at frames, of both views.
         cross_view: the model on top; the width of both views' features is the backbone's.
+        nouns: how many ids of nouns get a vector, which only the loss needs (`noun_nce`).
     """
 
     accepts_loss_kwargs = False  # as the cross-view model's
     mean: Tensor  # of red, green, blue, in bytes
     std: Tensor
 
-    def __init__(self, backbone: TowerFrameEncoder, cross_view: CrossViewModel) -> None:
+    def __init__(self, backbone: TowerFrameEncoder, cross_view: CrossViewModel, nouns: int = 0) -> None:
         super().__init__()
         self.encoder = backbone  # no module: what a finished retriever sees through
         self.backbone = backbone.tower
         self.cross_view = cross_view
         self.config = cross_view.config
+        width = self.config.projection_dim
+        self.noun_vectors = nn.Parameter(torch.randn(nouns, width) * width**-0.5) if nouns else None
         way = backbone.preprocessing
         self.register_buffer("mean", 255 * torch.tensor(way.mean), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(way.std), persistent=False)
@@ -77,6 +80,7 @@ class VideoCrossViewModel(nn.Module):
         _, pooled = frame_features(self.backbone, images)  # (B·F, V)
         features = pooled.unflatten(0, frames.shape[:2])  # (B, F, V)
         output: CrossViewOutput = self.cross_view(input_ids, features[is_ego], features[~is_ego], is_ego, places=places)
+        output.noun_vectors = self.noun_vectors
         return output
 
 

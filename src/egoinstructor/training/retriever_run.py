@@ -127,7 +127,10 @@ def build_retriever_trainer(arguments: RetrieverArguments) -> RetrieverTrainer:
         eval_dataset = dataset(eval_ego, eval_exo, evaluated=True)
         if not len(eval_dataset):
             raise InputError(f"{data.eval_ego}: no clip has a pair (nv_index) that shares a noun and a verb with it.")
-    model = cross_view if backbone is None else VideoCrossViewModel(backbone, cross_view)
+    if backbone is None:
+        return _trainer(arguments, cross_view, tokenizer, train_dataset, eval_dataset)
+    ids = [noun for record in (*train_ego, *train_exo) for noun in record.nouns]
+    model = VideoCrossViewModel(backbone, cross_view, 1 + max(ids, default=-1) if options.noun_weight else 0)
     return _trainer(arguments, model, tokenizer, train_dataset, eval_dataset)
 
 

@@ -15,7 +15,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from egoinstructor.errors import InputError
 from egoinstructor.retriever.cross_view import CrossViewModel, CrossViewOutput
-from egoinstructor.retriever.egoexonce import egoexo_positives, egoexonce, gather, same_action, same_item
+from egoinstructor.retriever.egoexonce import egoexo_positives, egoexonce, gather, noun_nce, same_action, same_item
 from egoinstructor.retriever.recall import recall_at
 from egoinstructor.training.base_trainer import RunTrainer
 from egoinstructor.training.dataset import EpochSampler
@@ -128,6 +128,8 @@ class RetrieverTrainer(RunTrainer):
         if self.args.view_weight:  # rows alternate: a clip, its pair
             between = egoexonce(video[::2], video[1::2], positives[::2, 1::2], output.scale)
             loss = loss + self.args.view_weight * between
+        if output.noun_vectors is not None:
+            loss = loss + self.args.noun_weight * noun_nce(video, output.noun_vectors, nouns, output.scale)
         self.check_finite(loss, (item.id for item in items if item.rows))
         return (loss, output) if return_outputs else loss
 
