@@ -21,7 +21,16 @@ from egoinstructor.simulation.catalogue import (
 )
 from egoinstructor.simulation.events import RECEPTACLES, Event, generate
 from egoinstructor.simulation.narration import TEMPLATES, action, ego_narration, exo_narration
-from egoinstructor.simulation.splits import SPLITS, TEXTURES, held_out, kitchen_textures, portable, seed_of, tail_pairs
+from egoinstructor.simulation.splits import (
+    SPLITS,
+    TEXTURES,
+    asked_for,
+    held_out,
+    kitchen_textures,
+    portable,
+    seed_of,
+    tail_pairs,
+)
 
 COUNTS = {"train": 6000, "validation": 1000, "test": 1000}
 INVENTED = [noun for noun in nouns().values() if noun.rule]
@@ -98,8 +107,10 @@ def test_held_out_categories_differ_and_are_made_of_known_parts():
 def test_novel_words_are_acted_on_and_in_the_library(splits, split):
     novel = [event for event in splits[split] if event.bucket == "novel words"]
     assert len(novel) == 300
-    assert {event.noun for event in novel} <= held_out(split)
-    assert len({event.noun for event in novel}) > 70
+    counts = Counter(event.noun for event in novel)
+    assert set(counts) == set(asked_for(split)) < held_out(split)
+    assert Counter(nouns()[noun].rule[:1] for noun in counts) == {(): 2, **{(shape,): 3 for shape in SHAPES}}
+    assert min(counts.values()) >= 2, "one in the library beside the query's own"
     assert all(event.noun in words(event.view("exo").narration) for event in novel)
 
 

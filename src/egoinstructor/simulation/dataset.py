@@ -24,8 +24,8 @@ from egoinstructor.simulation.screen import set_up_rendering
 from egoinstructor.simulation.splits import SPLITS, Split
 from egoinstructor.simulation.workers import do_all
 
-FORMAT = 1
-"""Counts what changes how a clip of the same event looks, so that two kinds are never mixed."""
+FORMAT = 2
+"""Counts what changes a clip of the same name, so that two kinds are never mixed."""
 STATE = "simulation.json"
 
 Progress = Callable[[int, int, str], None]

@@ -157,9 +157,9 @@ def _frequent(verb: str, split: Split) -> tuple[list[str], list[float]]:
 
 
 def _novel(random: Random, split: Split) -> tuple[str, str]:
-    """A verb, then any category that is held out for the split."""
+    """A verb, then a held-out category that the split asks for."""
     verb = random.choice(catalogue.VERBS[:-2])
-    return verb, random.choice(sorted(name for name in splits.held_out(split) if verb in catalogue.nouns()[name].verbs))
+    return verb, random.choice([name for name in splits.asked_for(split) if verb in catalogue.nouns()[name].verbs])
 
 
 def _event(
