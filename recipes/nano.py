@@ -219,7 +219,7 @@ class Recipe:
         if not self.episodes.exists():
             self._episodes("train").write(self.episodes, self.scale.episodes, seed=self.seed, prefix="train/")
         if not self.held_out.exists():
-            drawn = self._episodes("validation", Mixture(exo_queries=0, no_match=0, renewed=0, hard=1))
+            drawn = self._episodes("validation", Mixture(exo_queries=0, retrieved=1, renewed=0))
             drawn.write(self.held_out, self.scale.eval_episodes, seed=self.seed, prefix="validation/")
         options = {
             "model": self.start,

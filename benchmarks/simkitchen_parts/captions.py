@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ from egoinstructor.model.modeling import EgoInstructorForConditionalGeneration
 from egoinstructor.model.processing import EgoInstructorProcessor
 from egoinstructor.model.prompt import TRAINING
 from egoinstructor.model.revision import weights_revision
+from egoinstructor.model.scores import WANTED, caption_scores
 from egoinstructor.video.ahead import DECODE_THREADS, ahead
 from egoinstructor.video.decode import load_video
 from nano_steps.clips import KitchenClip
@@ -29,6 +31,14 @@ from simkitchen_parts.kitchen import Kitchen
 from simkitchen_parts.references import References
 
 BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A caption, and the mean log probability of its tokens."""
+
+    text: str
+    score: float
 
 
 @torch.inference_mode()
@@ -91,7 +101,7 @@ def caption_all(
     seen: Mapping[str, Tensor] | None,
     references: References | None = None,
     batch: int = BATCH,
-) -> dict[str, str]:
+) -> dict[str, Written]:
     """A caption of each query, as `Captioner.caption_batch` would write it.
 
     Args:
@@ -118,13 +128,15 @@ def caption_all(
         if seen is not None:
             clips = [[*(seen[f"exo/{one.event}"] for one in shown[q]), seen[f"ego/{q}"]] for q in some]
         inputs = processor([written[q] for q in some], latents=clips).to(model.device)
-        captions |= zip(some, processor.captions(model.generate(**inputs)), strict=True)
+        outputs = model.generate(**inputs, **WANTED)
+        scores = caption_scores(outputs, inputs["input_ids"].shape[1], processor.end_token_id).tolist()
+        captions |= zip(some, map(Written, processor.captions(outputs.sequences), scores), strict=True)
     return {query: captions[query] for query in queries}
 
 
 def read_captions(
     file: Path, revision: str, queries: Sequence[str], references: References | None = None
-) -> dict[str, str] | None:
+) -> dict[str, Written] | None:
     """Captions that were written before, by just this model of just these queries with just these references, else None.
 
     Args:
@@ -139,16 +151,17 @@ def read_captions(
     asked = {query: (revision, _told(references, query)) for query in queries}
     if {query: (line.get("model"), line["references"]) for query, line in found.items()} != asked:
         return None
-    return {query: found[query]["caption"] for query in queries}
+    return {query: Written(found[query]["caption"], found[query]["score"]) for query in queries}
 
 
 def write_captions(
-    file: Path, revision: str, captions: Mapping[str, str], references: References | None = None
+    file: Path, revision: str, captions: Mapping[str, Written], references: References | None = None
 ) -> None:
     """Keep captions with the model that wrote and the references that were read, whole or not at all."""
     with whole_file(file) as partial, partial.open("w", encoding="utf-8") as out:
-        for query, text in captions.items():
-            line = {"query": query, "caption": text, "model": revision, "references": _told(references, query)}
+        for query, one in captions.items():
+            told = _told(references, query)
+            line = {"query": query, "caption": one.text, "score": one.score, "model": revision, "references": told}
             out.write(json.dumps(line) + "\n")
 
 

@@ -24,7 +24,7 @@ from egoinstructor.retriever.opening import open_retriever
 from nano_steps.clips import read_clips
 from simkitchen_parts import references as choose
 from simkitchen_parts import scores
-from simkitchen_parts.captions import caption_all, latents, patches, read_captions, write_captions
+from simkitchen_parts.captions import Written, caption_all, latents, patches, read_captions, write_captions
 from simkitchen_parts.kitchen import Kitchen, KitchenLibrary, open_library
 from simkitchen_parts.models import (
     LEARNED,
@@ -40,6 +40,8 @@ from simkitchen_parts.references import References
 from simkitchen_parts.retriever_scores import retriever_scores
 
 NONE, COPIED, RETRIEVED, SWAPPED, TEXT_ONLY = "none", "copied", "retrieved 4", "swapped nouns", "text-only"
+LIKELIER = "retrieved 4 or none"
+"""Of the two captions the one whose tokens the model finds likelier."""
 MAIN = (NONE, TEXT_ONLY, "random 4", "shuffled narrations", "retrieved 1", "retrieved 2", RETRIEVED, "oracle 4")
 SWEEPS = ("library 25 %", "library 50 %", "noun taken out", "own event kept")
 
@@ -117,7 +119,7 @@ def evaluate(
         "coverage": scores.coverage(kitchen.queries, scores.named_elsewhere(kitchen.queries, howto)),
         "guesses": scores.guesses(kitchen.queries, training, howto),
         "metrics": list(metrics),
-        "gains": gains(kitchen, captions),
+        "gains": {condition: gains(kitchen, captions, condition) for condition in (RETRIEVED, LIKELIER)},
         "retriever": retriever_scores(kitchen, asked.shelf),
         "captioning seconds": seconds,
         "training": {
@@ -202,6 +204,11 @@ def all_captions(
     events = [query.event for query in kitchen.queries]
     captions: Captions = {}
     began = time.perf_counter()
+
+    def add(model_name: str, condition: str, written: Mapping[str, Written]) -> None:
+        texts = {query: one.text for query, one in written.items()}
+        captions.setdefault((model_name, condition), []).append(texts)
+
     for model_name in models:
         conditions = (*MAIN, *SWEEPS, SWAPPED) if model_name == RETRIEVAL else (NONE,)
         for seed in seeds:
@@ -217,6 +224,7 @@ def all_captions(
                 with one_at_a_time(files.split(split)):
                     clips = patches(kitchen, model, processor, files.asked(split) / "patches.safetensors")
                 seen = latents(model, clips)
+            whole = {}
             for condition, known in of_condition.items():
                 made = known
                 if made is None:
@@ -224,19 +232,24 @@ def all_captions(
                     made = caption_all(model, processor, events, clips_shown, shown.get(condition))
                     write_captions(kept[condition], revision, made, shown.get(condition))
                     print(f"captioned {model_name}-{seed}: {condition}", file=sys.stderr, flush=True)
-                captions.setdefault((model_name, condition), []).append(made)
+                whole[condition] = made
+                add(model_name, condition, made)
+            if model_name == RETRIEVAL:
+                both = [(whole[RETRIEVED][event], whole[NONE][event]) for event in events]
+                likelier = (max(pair, key=lambda one: one.score) for pair in both)
+                add(model_name, LIKELIER, dict(zip(events, likelier, strict=True)))
     return captions, round(time.perf_counter() - began, 1)
 
 
-def gains(kitchen: Kitchen, captions: Captions) -> dict[str, Any]:
-    """Noun accuracy of what retrieval gives over everything else, by the other's name."""
-    if (RETRIEVAL, RETRIEVED) not in captions:
+def gains(kitchen: Kitchen, captions: Captions, condition: str) -> dict[str, Any]:
+    """Noun accuracy of what retrieval gives in a condition over everything else, by the other's name."""
+    if (RETRIEVAL, condition) not in captions:
         return {}
-    best = scores.judged(kitchen.queries, captions[RETRIEVAL, RETRIEVED])
+    best = scores.judged(kitchen.queries, captions[RETRIEVAL, condition])
     others = {
-        f"{model}, {condition}": scores.judged(kitchen.queries, of_seeds)
-        for (model, condition), of_seeds in captions.items()
-        if (model, condition) != (RETRIEVAL, RETRIEVED)
+        f"{model}, {other}": scores.judged(kitchen.queries, of_seeds)
+        for (model, other), of_seeds in captions.items()
+        if (model, other) != (RETRIEVAL, condition)
     }
     return {
         name: {kind: scores.gain(kitchen.queries, best[kind], marks[kind]) for kind in ("noun", "verb")}

@@ -8,7 +8,7 @@ from typing import Any
 
 from egoinstructor.errors import InputError
 from egoinstructor.journal import whole_file
-from simkitchen_parts.evaluation import COPIED, MAIN, NONE, RETRIEVED, SWAPPED, SWEEPS, TEXT_ONLY
+from simkitchen_parts.evaluation import COPIED, LIKELIER, MAIN, NONE, RETRIEVED, SWAPPED, SWEEPS, TEXT_ONLY
 from simkitchen_parts.models import MODELS, RETRIEVAL
 from simkitchen_parts.scores import BUCKETS, BY_VERB, IF_NAMED
 
@@ -24,6 +24,7 @@ NAMES = {
     (RETRIEVAL, "retrieved 1"): "1 retrieved",
     (RETRIEVAL, "retrieved 2"): "2 retrieved",
     (RETRIEVAL, RETRIEVED): "**4 retrieved**",
+    (RETRIEVAL, LIKELIER): "4 retrieved or none, whichever caption is likelier",
     (RETRIEVAL, "oracle 4"): "oracle: 4 references",
     (COPIED, COPIED): "retrieval-only: the nearest clip's narration",
     (RETRIEVAL, "library 25 %"): "a quarter of the library",
@@ -31,7 +32,7 @@ NAMES = {
     (RETRIEVAL, "noun taken out"): "all of it but the clips with the needed noun",
     (RETRIEVAL, "own event kept"): "all of it, with the query's own event",
 }
-ROWS = [(m, NONE) for m in MODELS[1:]] + [(RETRIEVAL, c) for c in MAIN] + [(COPIED, COPIED)]
+ROWS = [(m, NONE) for m in MODELS[1:]] + [(RETRIEVAL, c) for c in (*MAIN[:-1], LIKELIER, MAIN[-1])] + [(COPIED, COPIED)]
 
 
 def markdown(results: Mapping[str, Any]) -> str:
@@ -43,7 +44,7 @@ def markdown(results: Mapping[str, Any]) -> str:
     for bucket in buckets:
         parts.append(f"### {bucket.capitalize()}: {some[bucket]['queries']} queries")
         parts.append(_main(results, scored, bucket))
-    parts += [_section("What retrieval gains", _gains(results, buckets))] if results["gains"] else []
+    parts += [_section("What retrieval gains", _gains(results, buckets))] if results["gains"][RETRIEVED] else []
     swept = [(RETRIEVAL, name) for name in (*SWEEPS[:2], RETRIEVED, *SWEEPS[2:])]
     if all(row in scored for row in swept):
         parts.append(_section("The library's size, and what is in it", _sweeps(scored, swept, buckets)))
@@ -128,15 +129,18 @@ def _main(results: Mapping[str, Any], scored: Mapping[tuple[str, str], Any], buc
 
 
 def _gains(results: Mapping[str, Any], buckets: Sequence[str]) -> str:
-    rows = []
-    for name in ROWS:
-        kinds = results["gains"].get(", ".join(name))
-        if kinds:
-            rows.append([NAMES[name], *(_difference(kinds["noun"].get(bucket)) for bucket in buckets)])
-    text = (
-        "Points of noun accuracy that four retrieved references have over each other way; paired, 95 % over kitchens."
-    )
-    return f"{text}\n\n{_table(['over', *buckets], rows)}"
+    parts = []
+    for condition, what in (
+        (RETRIEVED, "four retrieved references have"),
+        (LIKELIER, "the likelier of two captions, with four retrieved references and with none, has"),
+    ):
+        rows = []
+        for name in ROWS:
+            if kinds := results["gains"][condition].get(", ".join(name)):
+                rows.append([NAMES[name], *(_difference(kinds["noun"].get(bucket)) for bucket in buckets)])
+        parts.append(f"Points of noun accuracy that {what} over each other way; paired, 95 % over kitchens.")
+        parts.append(_table(["over", *buckets], rows))
+    return "\n\n".join(parts)
 
 
 def _sweeps(scored: Mapping[tuple[str, str], Any], swept: Iterable[tuple[str, str]], buckets: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from egoinstructor.records import Clip
 from egoinstructor.retriever.interface import Retriever, View
 from nano_steps.clips import SECONDS, Camera, KitchenClip, of_camera
 
-NEIGHBOURS = 30
+NEIGHBOURS = 40
 """How-to clips that count as looking alike."""
 
 
@@ -66,18 +66,24 @@ def _kept(file: Path, rows: Mapping[Camera, int], revision: str) -> dict[View, T
 
 
 def neighbours(clips: Sequence[KitchenClip], rows: dict[View, Tensor]) -> dict[str, list[str]]:
-    """For each clip's name the names of the how-to clips of another noun that are nearest to it, nearest first."""
+    """For each clip's name the names of the how-to clips from elsewhere that are nearest to it, nearest first.
+
+    Elsewhere is in another kitchen, and in another event.
+    """
     exo = of_camera(clips, "exo")
-    ids = {noun: i for i, noun in enumerate(sorted({clip.noun for clip in clips}))}
-    nouns = torch.tensor([ids[clip.noun] for clip in exo])
+    ids = {
+        place: i for i, place in enumerate(sorted({place for clip in clips for place in (clip.kitchen, clip.event)}))
+    }
+    kitchens, events = (torch.tensor([ids[getattr(clip, place)] for clip in exo]) for place in ("kitchen", "event"))
     found = {}
     for view, vectors in rows.items():
         queries = of_camera(clips, view)
         for first in range(0, len(queries), 1024):
             some = queries[first : first + 1024]
             scores = vectors[first : first + 1024] @ rows["exo"].T  # (n, M)
-            same = torch.tensor([ids[clip.noun] for clip in some])[:, None] == nouns
-            best = scores.masked_fill(same, -torch.inf).topk(min(NEIGHBOURS, len(exo)))
+            here = torch.tensor([ids[clip.kitchen] for clip in some])[:, None] == kitchens
+            here |= torch.tensor([ids[clip.event] for clip in some])[:, None] == events
+            best = scores.masked_fill(here, -torch.inf).topk(min(NEIGHBOURS, len(exo)))
             for clip, places, values in zip(some, best.indices.tolist(), best.values.tolist(), strict=True):
                 found[clip.name] = [
                     exo[i].name for i, value in zip(places, values, strict=True) if value > float("-inf")

@@ -1,9 +1,10 @@
 """What the captioner learns from: a query with up to four references, of which one, in most episodes, names what is seen.
 
-Reading a name off a reference has to be worth it. So references come from other events and other kitchens; the match is
-one of four, which training shows as a library would, most similar first; the others look alike; and in most of the episodes
-with a match every invented name is replaced by a new one, which can't be known and must be read. In a share of episodes
-nothing matches, and what is known has to be remembered.
+Reading a name off a reference has to be worth it, and so has remembering one. So references come from other events and other
+kitchens, and training shows them as a library would, most similar first. In half of the episodes they are what a library
+gives: the four nearest. In the rest one matches, or none does, and the others look alike. And every invented name in an
+episode may be replaced by a new one, which can't be known and must be read. Each for itself: a new name among the
+references is no sign that the answer is there.
 """
 
 from __future__ import annotations
@@ -32,33 +33,33 @@ class Mixture:
     Args:
         references: of an episode.
         exo_queries: how-to clips as queries, captioned as an ego clip would be: twice the pictures to learn from.
-        no_match: episodes in which no reference has the query's noun.
+        retrieved: episodes with the nearest clips, where neighbours are known. The others are made up:
+        no_match: of those, the ones in which no reference has the query's noun.
         same_verb: matches that have the query's verb too, where there is one.
         hard: of the other references, those that look alike or have the query's verb; the rest are any.
-        renewed: of the episodes with a match, those with new names.
+        renewed: of the invented names that an episode's references tell, those that are new.
     """
 
     references: int = 4
     exo_queries: float = 0.2
+    retrieved: float = 0.5
     no_match: float = 0.15
     same_verb: float = 0.8
     hard: float = 0.5
-    renewed: float = 0.7
+    renewed: float = 0.6
 
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """A query and its references, the match first.
+    """A query and its references.
 
     Args:
         query: the clip, with the caption that is to be learned as its narration.
-        references: how-to clips with what is said.
-        matched: whether the first has the query's noun.
+        references: how-to clips with what is said: the nearest, nearest first; or, made up, the match first.
     """
 
     query: KitchenClip
     references: tuple[KitchenClip, ...]
-    matched: bool
 
 
 class Episodes:
@@ -94,6 +95,10 @@ class Episodes:
         """An episode around a clip."""
         mixture = self.mixture
         query = _captioned(query)
+        near = self._neighbours.get(query.name)
+        if near and random.random() < mixture.retrieved:
+            nearest = tuple(self._by_name[name] for name in near[: mixture.references])
+            return renew(random, Episode(query, nearest), mixture.renewed)
         match = None if random.random() < mixture.no_match else self._match(random, query)
         chosen = [] if match is None else [match]
         while len(chosen) < mixture.references:
@@ -101,10 +106,7 @@ class Episodes:
             if other is None:
                 break
             chosen.append(other)
-        episode = Episode(query, tuple(chosen), match is not None)
-        if match is not None and random.random() < mixture.renewed:
-            episode = renew(random, episode)
-        return episode
+        return renew(random, Episode(query, tuple(chosen)), mixture.renewed)
 
     def _match(self, random: Random, query: KitchenClip) -> KitchenClip | None:
         alike = [clip for clip in self._by_noun[query.noun] if _elsewhere(query, clip)]
@@ -125,7 +127,7 @@ class Episodes:
         return None
 
     def write(self, out: Path, count: int, *, seed: int, prefix: str = "") -> None:
-        """Write a JSONL of episodes, the match first: every ego clip as often as any other, how-to clips in their share.
+        """Write a JSONL of episodes: every ego clip as often as any other, how-to clips in their share.
 
         Args:
             out: the file.
@@ -194,10 +196,17 @@ def _line(
 # ---------------------------------------------------------------------- new names
 
 
-def renew(random: Random, episode: Episode) -> Episode:
-    """The same episode with another name for each invented thing, in the query and its references alike."""
+def renew(random: Random, episode: Episode, share: float) -> Episode:
+    """The same episode with other names for some of the invented things that its references name, in the query too.
+
+    Args:
+        random: draws.
+        episode: with the things' own names. A query whose thing no reference names keeps its own.
+        share: of the names.
+    """
     clips = (episode.query, *episode.references)
-    old = list(dict.fromkeys(clip.noun for clip in clips if is_invented(clip.noun)))
+    told = dict.fromkeys(clip.noun for clip in episode.references if is_invented(clip.noun))
+    old = [noun for noun in told if random.random() < share]
     if not old:
         return episode
     new = dict(zip(old, fresh_names(random, len(old)), strict=True))
@@ -205,7 +214,7 @@ def renew(random: Random, episode: Episode) -> Episode:
     query, *references = (
         replace(clip, narration=pattern.sub(lambda found: new[found.group()], clip.narration)) for clip in clips
     )
-    return Episode(query, tuple(references), episode.matched)
+    return Episode(query, tuple(references))
 
 
 def fresh_names(random: Random, count: int) -> list[str]:

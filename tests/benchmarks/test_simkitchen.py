@@ -26,7 +26,7 @@ from nano_steps.tokenizer import make_tokenizers
 from simkitchen import main
 from simkitchen_parts import evaluation, models, scores, table
 from simkitchen_parts import references as choose
-from simkitchen_parts.captions import caption_all, latents, patches, read_captions, write_captions
+from simkitchen_parts.captions import Written, caption_all, latents, patches, read_captions, write_captions
 from simkitchen_parts.kitchen import Kitchen, KitchenLibrary, library_vectors, open_library
 from simkitchen_parts.models import MODELS, Files, check_alike, check_learned, library_data, train, training_facts
 from simkitchen_parts.plot import add_plot, draw
@@ -199,8 +199,9 @@ def test_captions_are_the_products_own(kitchen, resnet_captioner, monkeypatch, t
 
 def test_captions_are_found_again_only_if_nothing_has_changed(tmp_path):
     file, shown = tmp_path / "captions.jsonl", {"a": [Shown("e", "cut it")], "b": []}
-    write_captions(file, "m", {"a": "x", "b": "y"}, shown)
-    assert read_captions(file, "m", ["b", "a"], shown) == {"b": "y", "a": "x"}
+    written = {"a": Written("x", -0.1), "b": Written("y", -2.0)}
+    write_captions(file, "m", written, shown)
+    assert read_captions(file, "m", ["b", "a"], shown) == written
     assert read_captions(file, "m", ["a", "b"], {**shown, "b": [Shown("e", "cut it")]}) is None
     assert read_captions(file, "m", ["a", "b"], {**shown, "a": [Shown("e", "cut that")]}) is None
     assert read_captions(file, "m", ["a"], shown) is None

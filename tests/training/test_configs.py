@@ -145,13 +145,13 @@ def test_the_retrievers_recipe_says_what_the_defaults_are():
 
 def test_nanos_captioner_learns_to_read():
     """What a feature-level study found to be needed: a curriculum, loss on the query's answer, and no place that tells."""
-    more = ["--model", "m", "--train_data", "d", "--output_dir", "o", "--use_cpu", "True"]
+    more = ["--model", "m", "--train_data", "d", "--feature_cache", "f", "--output_dir", "o", "--use_cpu", "True"]
     model, data, training = parse(NANO["captioner"], more)
     assert split_task(NANO["captioner"], [])[0] == "captioner"
     assert (model.train_decoder, data.shots, data.reference_order) == (True, 4, "score")
     shots = ShotsSchedule.parse(data.shots_schedule, data.shots)
     assert [shots.at(progress) for progress in (0, 0.2, 0.9)] == [1, 2, 4]
-    assert data.no_reference_share == 0.1
+    assert data.no_reference_share == 0.4
     assert (training.loss_on, training.per_device_train_batch_size, training.bf16) == ("query", 32, True)
 
 

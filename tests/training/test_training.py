@@ -113,6 +113,17 @@ def test_the_feature_cache_changes_no_loss(options, data, tmp_path):
     assert logged(tmp_path / "again") == pytest.approx(logged(tmp_path / "with"), rel=1e-6)
 
 
+def test_features_are_dropped_in_training_alone(options, tmp_path):
+    trainer = build_trainer(parse(None, options("run", feature_cache=tmp_path / "cache", frame_dropout=1.0)))
+    batch = next(iter(trainer.get_train_dataloader()))
+    trainer.model.train()
+    dropped = trainer._read(dict(batch))[0]["patches"]
+    trainer.model.eval()
+    whole = trainer._read(dict(batch))[0]["patches"]
+    assert torch.equal(dropped[:, :, 0], whole[:, :, 0])
+    assert whole[:, :, 1:].abs().sum() > 0 == dropped[:, :, 1:].abs().sum()
+
+
 @pytest.mark.slow  # several seconds
 def test_a_cache_that_is_full_changes_no_caption(options, data, tmp_path):
     """Some of a sample's clips are then patches, the others pixels."""

@@ -32,8 +32,8 @@ HELD_OUT_FAMILIAR: dict[Split, tuple[str, ...]] = {
 }
 HELD_OUT_OF_EACH_SHAPE = 10
 ASKED_OF_EACH_SHAPE = 3
-"""Of those held out, the ones that something is done with, so that a library of 1,800 clips has about 17 of each, nearly as many
-as of the long tail's pairs; the others only lie about."""
+"""Of those held out, the ones that something is done with: a library of 1,800 clips has then about 17 of each, nearly as
+many as of the long tail's pairs. The others only lie about."""
 TAIL_PAIRS = 16
 TAIL_RANKS = range(10, 100)
 """Nouns of the long tail's pairs are well known, but not from what is done with them there."""

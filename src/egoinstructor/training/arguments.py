@@ -82,17 +82,22 @@ class DataArguments:
     """"listed": as the sample has them; "random": drawn anew each epoch, so that their places tell nothing; "score": by the
     `score` that a JSONL gives them, highest first, as a library would. Which of them are shown is decided before."""
     no_reference_share: float = 0.0
-    """Share of samples that are read without references."""
+    """Share of batches that are read without references: whole ones, as their prompts are short."""
     feature_cache: str | None = None
     """Folder that keeps the frozen vision encoder's outputs; turns jitter off."""
     feature_cache_gb: float = 100.0
     """Size at which the cache stops growing, in GB (10^9 bytes), of all processes together."""
+    feature_dropout: float = 0.0
+    """Share of the kept outputs' numbers that are 0 at each turn, the others scaled up; with `feature_cache`."""
+    frame_dropout: float = 0.0
+    """Share of the kept frames that are left out at each turn; with `feature_cache`."""
     max_failure_rate: float = 0.05
     """Share of unreadable clips above which the run stops."""
 
     def __post_init__(self) -> None:
         """Check what has a range."""
-        for name, low, high in (("no_reference_share", 0, 1), ("max_failure_rate", 0, 1), ("shots", 0, 1000)):
+        shares = ("no_reference_share", "max_failure_rate", "feature_dropout", "frame_dropout")
+        for name, low, high in (*((share, 0, 1) for share in shares), ("shots", 0, 1000)):
             if not low <= getattr(self, name) <= high:
                 raise InputError(f"{name}={getattr(self, name)}; it must lie between {low} and {high}.")
         if self.reference_order not in REFERENCE_ORDERS:
@@ -101,6 +106,11 @@ class DataArguments:
             raise InputError("train_data is missing; name the instructions JSON or the JSONL to train on.")
         if self.feature_cache:
             self.jitter = False
+        elif self.feature_dropout or self.frame_dropout:
+            raise InputError(
+                f"feature_dropout={self.feature_dropout}, frame_dropout={self.frame_dropout}: they change what a "
+                "feature_cache keeps, and there is none. Name one, or vary the frames with jitter."
+            )
 
 
 @dataclass

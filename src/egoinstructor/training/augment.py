@@ -1,6 +1,6 @@
-"""Small changes of a clip's pictures in training, drawn for each clip, the same for all of its frames.
+"""Small changes of a clip's pictures in training, drawn for each clip, the same for all of its frames; and of its features.
 
-B clips, F frames, H, W height and width in pixels.
+B clips, F frames, H, W height and width in pixels; of features C clips a sample, P patches, V width.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import random
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 GREY = 128.0
@@ -75,3 +76,23 @@ def shifted(frames: Tensor, shifts: Tensor) -> Tensor:
     clip = torch.arange(clips, device=here)[:, None, None, None]
     frame = torch.arange(count, device=here)[None, :, None, None]
     return frames[clip, frame, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+def drop_features(patches: Tensor, features: float, frames: float) -> Tensor:
+    """Leave out some of what a vision encoder has seen: kept outputs, which no change of pictures can vary.
+
+    Args:
+        patches: `(B, C, F, P, V)`.
+        features: share of the numbers that become 0; the others are scaled up.
+        frames: share of the frames that become 0; of a clip that would lose all, the first stays.
+
+    Returns:
+        `(B, C, F, P, V)`.
+    """
+    if features:
+        patches = F.dropout(patches, features)
+    if frames:
+        kept = torch.rand(patches.shape[:3], device=patches.device) >= frames  # (B, C, F)
+        kept[..., 0] |= ~kept.any(-1)
+        patches = patches * kept[..., None, None]
+    return patches

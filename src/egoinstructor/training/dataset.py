@@ -27,11 +27,19 @@ from egoinstructor.video.decode import load_video
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """One turn of an epoch: which sample, when. An index of None fills a batch up and gives nothing to learn."""
+    """One turn of an epoch: which sample, when. An index of None fills a batch up and gives nothing to learn.
+
+    Args:
+        epoch: from 0.
+        index: of the sample.
+        progress: of the run, from 0 to 1.
+        batch: of the epoch, counted over all processes.
+    """
 
     epoch: int
     index: int | None
     progress: float = 0.0
+    batch: int = 0
 
 
 class EpochSampler(Sampler[Draw]):
@@ -74,7 +82,7 @@ class EpochSampler(Sampler[Draw]):
         order = self.order()
         for turn in range(len(self)):
             progress = (self.epoch + turn / len(self)) / self.epochs
-            yield Draw(self.epoch, order[turn] if turn < self.size else None, progress)
+            yield Draw(self.epoch, order[turn] if turn < self.size else None, progress, turn // self.multiple)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +161,7 @@ class CaptionDataset(Dataset[Item]):
         num_frames: frames a clip; None for the processor's.
         schedule: how many references.
         reference_order: of the chosen ones that have room: "listed", "random" or "score", as the option of that name says.
-        no_reference_share: share of samples without any.
+        no_reference_share: share of batches without any: whole ones, as they are short.
         seed: of everything drawn.
         jitter: draw frames at random within their part of a segment, and the case of the instruction's first letter.
         cache: the frozen vision encoder's outputs.
@@ -201,7 +209,7 @@ class CaptionDataset(Dataset[Item]):
         rng = random.Random(f"{self.seed}/{draw.epoch}/{draw.index}")
         item = Item(sample.id)
         shots = self.schedule.at(draw.progress)
-        if rng.random() < self.no_reference_share:
+        if random.Random(f"{self.seed}/{draw.epoch}/batch {draw.batch}").random() < self.no_reference_share:
             shots = 0
         query = self._read(item, sample, rng)
         if query is None:

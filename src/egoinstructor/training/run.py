@@ -99,6 +99,8 @@ def build_trainer(arguments: Arguments) -> CaptionerTrainer:
         eval_dataset=eval_dataset,
         failures=FailureLog(folder / f"failures-{options.process_index}.jsonl", data.max_failure_rate),
         cache=cache,
+        feature_dropout=data.feature_dropout,
+        frame_dropout=data.frame_dropout,
         callbacks=callbacks,
     )
 

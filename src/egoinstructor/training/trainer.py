@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from egoinstructor.model.configuration import IGNORE
 from egoinstructor.model.modeling import EgoInstructorForConditionalGeneration
 from egoinstructor.training.arguments import CaptionerTrainingArguments
+from egoinstructor.training.augment import drop_features
 from egoinstructor.training.base_trainer import RunTrainer
 from egoinstructor.training.dataset import CaptionDataset, Collator, Item
 from egoinstructor.training.failures import FailureLog
@@ -29,6 +30,8 @@ class CaptionerTrainer(RunTrainer):
         eval_dataset: what is evaluated, if anything.
         failures: where unreadable clips are counted.
         cache: the frozen vision encoder's outputs, if they are kept.
+        feature_dropout: share of their numbers that training sets to 0, the others scaled up.
+        frame_dropout: share of their frames that training leaves out.
         **kwargs: further ones of `Trainer`.
     """
 
@@ -42,6 +45,8 @@ class CaptionerTrainer(RunTrainer):
         eval_dataset: CaptionDataset | None = None,
         failures: FailureLog,
         cache: FeatureCache | None = None,
+        feature_dropout: float = 0.0,
+        frame_dropout: float = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -57,6 +62,7 @@ class CaptionerTrainer(RunTrainer):
         if self.is_deepspeed_enabled:
             model.frames_per_pass = None  # ZeRO-3 gathers at every pass: all processes must make the same number
         self.cache = cache
+        self.dropout = feature_dropout, frame_dropout
 
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         """As published."""
@@ -107,9 +113,10 @@ class CaptionerTrainer(RunTrainer):
                 found[row, place] = patches
         blank = torch.zeros_like(next(iter(found.values())))
         places = 1 + max(place for _, place in found)
-        return torch.stack(
+        patches = torch.stack(
             [torch.stack([found.get((row, place), blank) for place in range(places)]) for row in range(rows)]
         )
+        return drop_features(patches, *self.dropout) if self.model.training else patches
 
     # ------------------------------------------------------------------ evaluation
 
