@@ -123,6 +123,26 @@ def test_shots(captioner, short_videos, references):
         captioner.caption(short_videos["ego"], references, shots=-1)
 
 
+def test_the_likeliest_with_fewer_and_fewer_references(captioner, short_videos, references, encoded):
+    queries = [
+        (Clip(short_videos["ego"]), references),
+        (Clip(short_videos["exo3"]), references[:2]),
+        (Clip(short_videos["ego"], 1.0, 2.5), []),
+    ]
+    found = captioner.caption_batch(queries, likeliest=True)
+    assert sum(encoded) == 5, "each clip once"
+    for caption, (clip, given) in zip(found, queries, strict=True):
+        tried = [captioner.caption_batch([(clip, given[:count])])[0] for count in (3, 1, 0)]
+        best = max(tried, key=lambda one: one.score)
+        assert (caption.text, caption.references) == (best.text, best.references)
+        assert caption.score == pytest.approx(best.score, abs=1e-4)
+    assert {len(caption.references) for caption in found} != {3, 2, 0}, "or it is as good as without"
+    one = captioner.caption(short_videos["ego"], references, shots=1, likeliest=True)
+    assert len(one.references) <= 1
+    with pytest.raises(InputError, match=r"likeliest=True.*at the end only"):
+        next(iter(captioner.caption_stream(short_videos["ego"], references, likeliest=True)))
+
+
 def test_too_long_a_prompt_says_which_references_it_left_out(captioner, short_videos, references):
     long = [references[0], Reference(short_videos["exo2"], "stir " * 60), references[2]]
     caption = captioner.caption(short_videos["ego"], long)

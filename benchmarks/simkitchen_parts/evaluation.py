@@ -40,8 +40,8 @@ from simkitchen_parts.references import References
 from simkitchen_parts.retriever_scores import retriever_scores
 
 NONE, COPIED, RETRIEVED, SWAPPED, TEXT_ONLY = "none", "copied", "retrieved 4", "swapped nouns", "text-only"
-LIKELIER = "retrieved 4 or none"
-"""Of the two captions the one whose tokens the model finds likelier."""
+LIKELIEST, SHOTS_TRIED = "likeliest", ("retrieved 4", "retrieved 2", "retrieved 1", NONE)
+"""`Captioner`'s `likeliest`: of the captions with these references the one that scores best."""
 MAIN = (NONE, TEXT_ONLY, "random 4", "shuffled narrations", "retrieved 1", "retrieved 2", RETRIEVED, "oracle 4")
 SWEEPS = ("library 25 %", "library 50 %", "noun taken out", "own event kept")
 
@@ -119,7 +119,7 @@ def evaluate(
         "coverage": scores.coverage(kitchen.queries, scores.named_elsewhere(kitchen.queries, howto)),
         "guesses": scores.guesses(kitchen.queries, training, howto),
         "metrics": list(metrics),
-        "gains": {condition: gains(kitchen, captions, condition) for condition in (RETRIEVED, LIKELIER)},
+        "gains": {condition: gains(kitchen, captions, condition) for condition in (RETRIEVED, LIKELIEST)},
         "retriever": retriever_scores(kitchen, asked.shelf),
         "captioning seconds": seconds,
         "training": {
@@ -235,9 +235,8 @@ def all_captions(
                 whole[condition] = made
                 add(model_name, condition, made)
             if model_name == RETRIEVAL:
-                both = [(whole[RETRIEVED][event], whole[NONE][event]) for event in events]
-                likelier = (max(pair, key=lambda one: one.score) for pair in both)
-                add(model_name, LIKELIER, dict(zip(events, likelier, strict=True)))
+                tried = {event: [whole[condition][event] for condition in SHOTS_TRIED] for event in events}
+                add(model_name, LIKELIEST, {q: max(some, key=lambda one: one.score) for q, some in tried.items()})
     return captions, round(time.perf_counter() - began, 1)
 
 

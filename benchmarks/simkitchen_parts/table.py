@@ -8,7 +8,7 @@ from typing import Any
 
 from egoinstructor.errors import InputError
 from egoinstructor.journal import whole_file
-from simkitchen_parts.evaluation import COPIED, LIKELIER, MAIN, NONE, RETRIEVED, SWAPPED, SWEEPS, TEXT_ONLY
+from simkitchen_parts.evaluation import COPIED, LIKELIEST, MAIN, NONE, RETRIEVED, SWAPPED, SWEEPS, TEXT_ONLY
 from simkitchen_parts.models import MODELS, RETRIEVAL
 from simkitchen_parts.scores import BUCKETS, BY_VERB, IF_NAMED
 
@@ -24,7 +24,7 @@ NAMES = {
     (RETRIEVAL, "retrieved 1"): "1 retrieved",
     (RETRIEVAL, "retrieved 2"): "2 retrieved",
     (RETRIEVAL, RETRIEVED): "**4 retrieved**",
-    (RETRIEVAL, LIKELIER): "4 retrieved or none, whichever caption is likelier",
+    (RETRIEVAL, LIKELIEST): "4, 2, 1 retrieved or none, the likeliest caption",
     (RETRIEVAL, "oracle 4"): "oracle: 4 references",
     (COPIED, COPIED): "retrieval-only: the nearest clip's narration",
     (RETRIEVAL, "library 25 %"): "a quarter of the library",
@@ -32,7 +32,9 @@ NAMES = {
     (RETRIEVAL, "noun taken out"): "all of it but the clips with the needed noun",
     (RETRIEVAL, "own event kept"): "all of it, with the query's own event",
 }
-ROWS = [(m, NONE) for m in MODELS[1:]] + [(RETRIEVAL, c) for c in (*MAIN[:-1], LIKELIER, MAIN[-1])] + [(COPIED, COPIED)]
+ROWS = (
+    [(m, NONE) for m in MODELS[1:]] + [(RETRIEVAL, c) for c in (*MAIN[:-1], LIKELIEST, MAIN[-1])] + [(COPIED, COPIED)]
+)
 
 
 def markdown(results: Mapping[str, Any]) -> str:
@@ -132,7 +134,7 @@ def _gains(results: Mapping[str, Any], buckets: Sequence[str]) -> str:
     parts = []
     for condition, what in (
         (RETRIEVED, "four retrieved references have"),
-        (LIKELIER, "the likelier of two captions, with four retrieved references and with none, has"),
+        (LIKELIEST, "the likeliest of the captions with four, two, one and no retrieved references has"),
     ):
         rows = []
         for name in ROWS:

@@ -185,6 +185,8 @@ class Captioner:
             raise InputError(
                 f"num_beams={options['num_beams']}: what beams say is known at the end only. Leave it out, or use caption()."
             )
+        if options.get("likeliest"):
+            raise InputError("likeliest=True: which caption that is is known at the end only. Use caption().")
         query: Query = (Clip(video, start, end), references)  # type: ignore[arg-type]  # Clip makes a path of a string
 
         def write(watched: dict[str, Any]) -> Caption:
@@ -248,6 +250,7 @@ class Captioner:
         instruction: str | Sequence[str] | None = None,
         guide: Sequence[str | None] | None = None,
         blind: bool = False,
+        likeliest: bool = False,
         preset: PromptPreset = TRAINING,
         legacy_video_order: bool = False,
         **generation: Any,
@@ -265,6 +268,8 @@ class Captioner:
             guide: for each query, another sample's caption to put first as text alone, or None: the form of an answer for
                 a query without references.
             blind: show the model no clip at all, of queries and references alike; its prompt stays the same.
+            likeliest: write each caption with all of its references, with half of them, and so on down to one and none,
+                and keep the one with the best score: references are then read as far as they help.
             preset: which of the original's ways to ask.
             legacy_video_order: hand the ego clip to the model *first* while the prompt has it last, as the published
                 script did; only to reproduce its outputs.
@@ -290,16 +295,35 @@ class Captioner:
             queries = [(clip, references) for clip, (references, _) in zip(clips, found, strict=True)]
             passed_over = [others for _, others in found]
             shots = None  # a library may have fewer
-        asked = ask(
-            self.processor,
-            queries,
-            shots=shots,
-            instruction=instruction,
-            guide=guide,
-            preset=preset,
-            reserve=generation.get("max_new_tokens") or self.model.generation_config.max_new_tokens,
-        )
-        latents = None if blind else self._latents(asked, frames, preset.sampling, legacy_video_order)
+
+        def write(queries: Sequence[Query], shots: int | None = None) -> list[Caption]:
+            asked = ask(
+                self.processor,
+                queries,
+                shots=shots,
+                instruction=instruction,
+                guide=guide,
+                preset=preset,
+                reserve=generation.get("max_new_tokens") or self.model.generation_config.max_new_tokens,
+            )
+            latents = None if blind else self._latents(asked, frames, preset.sampling, legacy_video_order)
+            return self._write(asked, latents, passed_over, generation)
+
+        written = [write(queries, shots)]
+        fewer = max(len(references) for _, references in queries) if shots is None else shots
+        while likeliest and fewer:
+            fewer //= 2
+            written.append(write([(clip, references[:fewer]) for clip, references in queries]))
+        return [max(captions, key=lambda caption: caption.score) for captions in zip(*written, strict=True)]
+
+    def _write(
+        self,
+        asked: Sequence[Asked],
+        latents: list[list[Tensor]] | None,
+        passed_over: Sequence[tuple[Dropped, ...]],
+        generation: dict[str, Any],
+    ) -> list[Caption]:
+        """A caption of each query, with the references that a library had and that could not be read."""
         batch = self.processor([one.prompt for one in asked], latents=latents).to(self.model.device)
         outputs = self.model.generate(**batch, **{**generation, **WANTED})
         texts = self.processor.captions(outputs.sequences)

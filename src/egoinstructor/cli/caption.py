@@ -41,6 +41,12 @@ def add(commands: Any) -> None:
     add_reading_options(
         parser, each="clip", shots="references to read (default: all, 4 of a library; 0: none)", batch_size=1
     )
+    parser.add_argument(
+        "--likeliest",
+        action="store_true",
+        help="write each caption with all references, with half of them, … and with none, and keep the one that the model "
+        "finds likeliest",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object a caption, one a line")
     parser.set_defaults(run=run)
 
@@ -61,6 +67,7 @@ def run(arguments: argparse.Namespace) -> None:
                 shots=arguments.shots,
                 num_frames=arguments.num_frames,
                 instruction=arguments.instruction,
+                likeliest=arguments.likeliest,
                 num_beams=arguments.num_beams,
                 max_new_tokens=arguments.max_new_tokens,
                 **found,
