@@ -134,6 +134,11 @@ def caption_all(
     return {query: captions[query] for query in queries}
 
 
+def likeliest(tried: Sequence[Mapping[str, Written]]) -> dict[str, Written]:
+    """Of each query's captions the one that scores best; the first of equals, as `Captioner`'s `likeliest` keeps it."""
+    return {query: max((one[query] for one in tried), key=lambda one: one.score) for query in tried[0]}
+
+
 def read_captions(
     file: Path, revision: str, queries: Sequence[str], references: References | None = None
 ) -> dict[str, Written] | None:

@@ -24,7 +24,7 @@ from egoinstructor.retriever.opening import open_retriever
 from nano_steps.clips import read_clips
 from simkitchen_parts import references as choose
 from simkitchen_parts import scores
-from simkitchen_parts.captions import Written, caption_all, latents, patches, read_captions, write_captions
+from simkitchen_parts.captions import Written, caption_all, latents, likeliest, patches, read_captions, write_captions
 from simkitchen_parts.kitchen import Kitchen, KitchenLibrary, open_library
 from simkitchen_parts.models import (
     LEARNED,
@@ -235,8 +235,7 @@ def all_captions(
                 whole[condition] = made
                 add(model_name, condition, made)
             if model_name == RETRIEVAL:
-                tried = {event: [whole[condition][event] for condition in SHOTS_TRIED] for event in events}
-                add(model_name, LIKELIEST, {q: max(some, key=lambda one: one.score) for q, some in tried.items()})
+                add(model_name, LIKELIEST, likeliest([whole[condition] for condition in SHOTS_TRIED]))
     return captions, round(time.perf_counter() - began, 1)
 
 

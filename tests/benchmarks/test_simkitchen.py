@@ -26,7 +26,7 @@ from nano_steps.tokenizer import make_tokenizers
 from simkitchen import main
 from simkitchen_parts import evaluation, models, scores, table
 from simkitchen_parts import references as choose
-from simkitchen_parts.captions import Written, caption_all, latents, patches, read_captions, write_captions
+from simkitchen_parts.captions import Written, caption_all, latents, likeliest, patches, read_captions, write_captions
 from simkitchen_parts.kitchen import Kitchen, KitchenLibrary, library_vectors, open_library
 from simkitchen_parts.models import MODELS, Files, check_alike, check_learned, library_data, train, training_facts
 from simkitchen_parts.plot import add_plot, draw
@@ -210,6 +210,12 @@ def test_captions_are_found_again_only_if_nothing_has_changed(tmp_path):
     assert read_captions(tmp_path / "none", "m", ["a"]) is None
 
 
+def test_the_likeliest_scores_best_and_is_the_first_of_equals():
+    four = {"a": Written("x", -0.3), "b": Written("y", -0.2)}
+    none = {"a": Written("z", -0.1), "b": Written("v", -0.2)}
+    assert likeliest([four, none]) == {"a": none["a"], "b": four["b"]}
+
+
 def test_shuffled_narrations_never_tell_of_the_own_event(kitchen):
     references = {q.event: [Shown(event, "") for event in kitchen.howto if event != q.event] for q in kitchen.queries}
     told = {clip.narration: clip.event for clip in kitchen.howto.values()}
@@ -335,7 +341,7 @@ def test_the_whole_table(trained, toy_retriever, monkeypatch, capsys, tmp_path):
     drawn = picture.read_bytes()
     assert b"<svg" in drawn
     results = json.loads((trained.split("test") / "results.json").read_text("utf-8"))
-    assert len(results["conditions"]) == 3 + len(evaluation.MAIN) + len(evaluation.SWEEPS) + 2
+    assert len(results["conditions"]) == 3 + len(evaluation.MAIN) + len(evaluation.SWEEPS) + 3
     assert {len(row["buckets"]) for row in results["conditions"]} == {4}
     for name in (
         "random: 4 references",
@@ -346,6 +352,7 @@ def test_the_whole_table(trained, toy_retriever, monkeypatch, capsys, tmp_path):
         "Blind controls",
         "The retriever",
         "oracle",
+        "the likeliest caption",
     ):
         assert name in first
     text = page.read_text("utf-8")
