@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from egoinstructor.errors import InputError
@@ -29,6 +29,7 @@ def test_fixed_windows():
 
 
 @given(st.floats(0.01, 500), st.floats(0.2, 20), st.floats(0, 0.9), st.floats(0, 100))
+@example(51.0, 0.99999, 0.0, 0.0)  # 49 · 0.99999 + 0.99999 is rounded to 49.999, 50 · 0.99999 to 50
 def test_fixed_windows_cover_the_recording(length, seconds, share, start):
     windows = list(fixed_windows(start + length, seconds, share * seconds, start=start))
     assert windows[0].start == round(start, 3)

@@ -56,10 +56,11 @@ def fixed_windows(duration: float, seconds: float, overlap: float = 0.0, *, star
         )
     step = seconds - overlap
     count = max(math.floor((duration - start - overlap) / step + 0.5), 1)
-    for number in range(count):
-        first = start + number * step
-        last = duration if number == count - 1 else first + seconds
-        yield Window(round(first, DECIMALS), round(last, DECIMALS))
+    begins = [start + number * step for number in range(count)]
+    # A window's end is told from the next one's beginning: reckoned apart, the two may be rounded apart.
+    ends = [*(begin + overlap for begin in begins[1:]), duration]
+    for begin, end in zip(begins, ends, strict=True):
+        yield Window(round(begin, DECIMALS), round(end, DECIMALS))
 
 
 def change_windows(recording: Path, duration: float, seconds: float, *, start: float = 0.0) -> Iterator[Window]:
