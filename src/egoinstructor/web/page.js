@@ -40,15 +40,16 @@
     const path = new URL(target.url ?? target, document.baseURI).pathname;
     if (path.endsWith("/queue/data")) {
       const here = Object.assign(new EventTarget(), { told: new Set(), over: false });
-      target.signal.addEventListener("abort", () => { // by Gradio's client, when it has heard that this was the last answer
-        here.over = true;
-        here.dispatchEvent(new Event("news"));
-      });
+      const end = () => { here.over = true; here.dispatchEvent(new Event("news")); };
       stream = here;
-      const response = await ask(target, options);
-      if (!response.ok) return response;
+      target.signal.addEventListener("abort", end); // by Gradio's client, when it has heard that this was the last answer
+      const response = await ask(target, options).catch((failed) => { end(); throw failed; });
+      if (!response.ok) {
+        end();
+        return response;
+      }
       const [theirs, ours] = response.body.tee();
-      listen(ours, here).catch(() => {}); // Gradio's client tells of a broken connection
+      listen(ours, here).catch(end); // a broken connection, of which Gradio's client tells
       return new Response(theirs, response);
     }
     const response = await ask(target, options);
