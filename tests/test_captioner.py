@@ -123,7 +123,8 @@ def test_shots(captioner, short_videos, references):
         captioner.caption(short_videos["ego"], references, shots=-1)
 
 
-def test_the_likeliest_with_fewer_and_fewer_references(captioner, short_videos, references, encoded):
+def test_the_likeliest_with_fewer_and_fewer_references(toy, short_videos, references, encoded):
+    captioner = Captioner(*toy, cached_clips=0)
     queries = [
         (Clip(short_videos["ego"]), references),
         (Clip(short_videos["exo3"]), references[:2]),

@@ -40,7 +40,7 @@ from simkitchen_parts.references import References
 from simkitchen_parts.retriever_scores import retriever_scores
 
 NONE, COPIED, RETRIEVED, SWAPPED, TEXT_ONLY = "none", "copied", "retrieved 4", "swapped nouns", "text-only"
-LIKELIEST, SHOTS_TRIED = "likeliest", ("retrieved 4", "retrieved 2", "retrieved 1", NONE)
+LIKELIEST, SHOTS_TRIED = "likeliest", (RETRIEVED, "retrieved 2", "retrieved 1", NONE)
 """`Captioner`'s `likeliest`: of the captions with these references the one that scores best."""
 MAIN = (NONE, TEXT_ONLY, "random 4", "shuffled narrations", "retrieved 1", "retrieved 2", RETRIEVED, "oracle 4")
 SWEEPS = ("library 25 %", "library 50 %", "noun taken out", "own event kept")

@@ -8,6 +8,7 @@ One reading of `caption_batch` explains the product. A captioner holds no state 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -296,8 +297,8 @@ class Captioner:
             passed_over = [others for _, others in found]
             shots = None  # a library may have fewer
 
-        def write(queries: Sequence[Query], shots: int | None = None) -> list[Caption]:
-            asked = ask(
+        def asked(queries: Sequence[Query], shots: int | None = None) -> list[Asked]:
+            return ask(
                 self.processor,
                 queries,
                 shots=shots,
@@ -306,14 +307,19 @@ class Captioner:
                 preset=preset,
                 reserve=generation.get("max_new_tokens") or self.model.generation_config.max_new_tokens,
             )
-            latents = None if blind else self._latents(asked, frames, preset.sampling, legacy_video_order)
-            return self._write(asked, latents, passed_over, generation)
 
-        written = [write(queries, shots)]
+        tried = [asked(queries, shots)]
         fewer = max(len(references) for _, references in queries) if shots is None else shots
         while likeliest and fewer:
             fewer //= 2
-            written.append(write([(clip, references[:fewer]) for clip, references in queries]))
+            tried.append(asked([(clip, references[:fewer]) for clip, references in queries]))
+        latents: Iterator[list[Tensor]] | None = None
+        if not blind:  # of all that is tried, so that each clip is encoded once
+            latents = iter(self._latents(list(chain(*tried)), frames, preset.sampling, legacy_video_order))
+        written = [
+            self._write(some, None if latents is None else list(islice(latents, len(some))), passed_over, generation)
+            for some in tried
+        ]
         return [max(captions, key=lambda caption: caption.score) for captions in zip(*written, strict=True)]
 
     def _write(
