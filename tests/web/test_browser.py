@@ -297,10 +297,31 @@ def test_more_beams_and_a_recording_of_the_camera(visit: Visit, site: Site) -> N
     assert len(site.asked) == before  # the other way was taken: beams don't stream
 
 
-def test_a_broken_file_is_told_in_one_sentence_and_the_page_goes_on(visit: Visit, tmp_path: Path) -> None:
+SLOW_NETWORK = """
+const ask = window.fetch;
+let seed = 1;
+const late = () => {
+  seed = (seed * 48271) % 2147483647;
+  return new Promise((go) => setTimeout(go, seed % 5 < 2 ? 0 : seed % 700));
+};
+window.fetch = async (target, options) => {
+  const url = String(target.url ?? target);
+  if (!url.includes("/queue/")) return ask(target, options);
+  const response = await ask(target, options);
+  await late();
+  if (!url.includes("/queue/data")) return response;
+  const slow = new TransformStream({ async transform(chunk, stream) { await late(); stream.enqueue(chunk); } });
+  return new Response(response.body.pipeThrough(slow), response);
+};
+"""
+"""A network on which what the server says of its queue comes up to 0.7 s late, in any order."""
+
+
+@pytest.mark.parametrize("network", ["", SLOW_NETWORK], ids=["fast", "slow"])
+def test_a_broken_file_is_told_in_one_sentence_and_the_page_goes_on(visit: Visit, tmp_path: Path, network: str) -> None:
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(clips("ego")[0].read_bytes()[:3000])
-    page = visit.open()
+    page = visit.open(script=network)
     for tab, where, error in (
         ("Caption", "#ego-upload", "#caption-error"),
         ("Library", "#library-clip", "#library-error"),

@@ -17,47 +17,64 @@
   }).observe(document.documentElement, { childList: true, subtree: true });
 })();
 
-// Gradio's server closes its stream of answers after the last one. What the page asks for before it has heard of that is
-// answered on no stream, and shown only when something else opens the next. So Gradio's client hears that something is
-// queued only when the stream has told of it, or has been closed.
+// Gradio's server ends its stream of answers after the last one. What the page asks for before Gradio's client has heard of
+// that is answered on no stream, and shown only when something else opens the next. So its client gets one stream that
+// doesn't end, on which the server's are heard one after the other for as long as an answer is missing.
 (() => {
   "use strict";
   const ask = window.fetch;
-  let stream = null;
+  const missing = new Set(); // events whose answer is to come
+  const early = new Set(); // events that were answered before the page had heard of their number
+  let listen = () => {}; // to the server's next stream, unless one is being heard
 
-  const listen = async (body, here) => {
+  const pass = async (body, answers) => {
     const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+    const encoder = new TextEncoder();
     let rest = "";
     for (let part = await reader.read(); !part.done; part = await reader.read()) {
-      const lines = (rest + part.value).split("\n");
-      rest = lines.pop();
-      for (const line of lines.filter((line) => line.startsWith("data:"))) here.told.add(JSON.parse(line.slice(5)).event_id);
-      here.dispatchEvent(new Event("news"));
+      const told = (rest + part.value).split("\n\n");
+      rest = told.pop();
+      for (const one of told) {
+        const { msg, event_id: id } = JSON.parse(one.slice("data:".length));
+        if (msg === "close_stream") continue;
+        if (msg === "process_completed" && !missing.delete(id)) early.add(id);
+        answers.enqueue(encoder.encode(`${one}\n\n`));
+      }
     }
   };
 
-  window.fetch = async (target, options) => {
-    const path = new URL(target.url ?? target, document.baseURI).pathname;
-    if (path.endsWith("/queue/data")) {
-      const here = Object.assign(new EventTarget(), { told: new Set(), over: false });
-      const end = () => { here.over = true; here.dispatchEvent(new Event("news")); };
-      stream = here;
-      target.signal.addEventListener("abort", end); // by Gradio's client, when it has heard that this was the last answer
-      const response = await ask(target, options).catch((failed) => { end(); throw failed; });
-      if (!response.ok) {
-        end();
-        return response;
+  const hear = (request, answers) => {
+    let hearing = false;
+    return async () => {
+      if (hearing) return;
+      hearing = true;
+      try {
+        do {
+          const response = await ask(request.clone());
+          if (!response.ok) throw new Error(`No answers: ${response.status} ${response.statusText}`);
+          await pass(response.body, answers);
+        } while (missing.size);
+      } catch (failed) {
+        answers.error(failed); // Gradio's client tells the visitor
       }
-      const [theirs, ours] = response.body.tee();
-      listen(ours, here).catch(end); // a broken connection, of which Gradio's client tells
-      return new Response(theirs, response);
+      hearing = false;
+    };
+  };
+
+  window.fetch = async (target, options) => {
+    const { pathname } = new URL(target.url ?? target, document.baseURI);
+    if (pathname.endsWith("/queue/data")) {
+      const request = new Request(target, options);
+      const answers = new ReadableStream({ start: (stream) => { listen = hear(request, stream); } });
+      listen();
+      return new Response(answers, { headers: { "Content-Type": "text/event-stream" } });
     }
     const response = await ask(target, options);
-    if (path.endsWith("/queue/join") && response.ok && stream) {
-      const here = stream;
+    if (pathname.endsWith("/queue/join") && response.ok) {
       const { event_id: id } = await response.clone().json();
-      while (!here.over && !here.told.has(id)) {
-        await new Promise((go) => here.addEventListener("news", go, { once: true }));
+      if (!early.delete(id)) {
+        missing.add(id);
+        listen();
       }
     }
     return response;
