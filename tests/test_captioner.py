@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ import torch
 from egoinstructor import Caption, Captioner, Clip, Reference, load_video
 from egoinstructor.errors import CheckpointError, InputError, VideoError
 from egoinstructor.model.prompt import SCRIPT, TRAINING
+from egoinstructor.model.readings import likeliest_of, readings
+from egoinstructor.model.scores import caption_scores
 
 NARRATIONS = {"exo1": "so let's open the microwave here", "exo2": "you stir", "exo3": "now it's time to add"}
 
@@ -123,25 +126,50 @@ def test_shots(captioner, short_videos, references):
         captioner.caption(short_videos["ego"], references, shots=-1)
 
 
-def test_the_likeliest_with_fewer_and_fewer_references(toy, short_videos, references, encoded):
+def test_the_likeliest_of_all_readings(toy, short_videos, references, encoded, monkeypatch):
+    lengths = []
+
+    def counted(*outputs):
+        scores, tokens = caption_scores(*outputs)
+        lengths.extend(tokens.tolist())
+        return scores, tokens
+
     captioner = Captioner(*toy, cached_clips=0)
+    references = [
+        replace(reference, score=score) for reference, score in zip(references, (0.9, 0.85, 0.6), strict=True)
+    ]
     queries = [
         (Clip(short_videos["ego"]), references),
         (Clip(short_videos["exo3"]), references[:2]),
         (Clip(short_videos["ego"], 1.0, 2.5), []),
     ]
-    found = captioner.caption_batch(queries, likeliest=True)
+    instruction = ["What is done?", "Say what you see.", "And here?"]
+    found = captioner.caption_batch(queries, likeliest=True, instruction=instruction)
     assert sum(encoded) == 5, "each clip once"
-    for caption, (clip, given) in zip(found, queries, strict=True):
-        tried = [captioner.caption_batch([(clip, given[:count])])[0] for count in (3, 1, 0)]
-        best = max(tried, key=lambda one: one.score)
-        assert (caption.text, caption.references) == (best.text, best.references)
+    monkeypatch.setattr("egoinstructor.captioner.caption_scores", counted)
+    for caption, (clip, given), question in zip(found, queries, instruction, strict=True):
+        ways = readings([reference.score for reference in given])
+        tried = [
+            captioner.caption_batch([(clip, [given[place] for place in way.places])], instruction=question)[0]
+            for way in ways
+        ]
+        best = tried[likeliest_of(ways, [(t.text, t.score * n) for t, n in zip(tried, lengths, strict=True)])]
+        lengths.clear()
+        assert (caption.text, caption.references, caption.prompt) == (best.text, best.references, best.prompt)
         assert caption.score == pytest.approx(best.score, abs=1e-4)
-    assert {len(caption.references) for caption in found} != {3, 2, 0}, "or it is as good as without"
     one = captioner.caption(short_videos["ego"], references, shots=1, likeliest=True)
-    assert len(one.references) <= 1
+    assert one.references in ((), (references[0],))
     with pytest.raises(InputError, match=r"likeliest=True.*at the end only"):
         next(iter(captioner.caption_stream(short_videos["ego"], references, likeliest=True)))
+
+
+def test_the_likeliest_says_what_the_prompt_had_no_room_for(captioner, short_videos, references):
+    long = [references[0], Reference(short_videos["exo2"], "stir " * 60), references[2]]
+    caption = captioner.caption(short_videos["ego"], long, likeliest=True)
+    assert [one.clip for one in caption.dropped] == [
+        one.clip for one in captioner.caption(short_videos["ego"], long).dropped
+    ]
+    assert caption.dropped
 
 
 def test_too_long_a_prompt_says_which_references_it_left_out(captioner, short_videos, references):

@@ -94,9 +94,9 @@ def test_what_follows_the_end_does_not_count():
         sequences = torch.tensor([[7, 7, 1, 2, 2], [7, 7, 0, 1, 2]])  # 2 ends a caption
         logits = tuple(torch.log(torch.tensor([[0.5, 0.25, 0.25], [0.5, 0.25, 0.25]])) for _ in range(3))
 
-    assert caption_scores(Outputs, 2, 2).tolist() == pytest.approx(
-        [math.log(0.25), (math.log(0.5) + 2 * math.log(0.25)) / 3]
-    )
+    scores, lengths = caption_scores(Outputs, 2, 2)
+    assert scores.tolist() == pytest.approx([math.log(0.25), (math.log(0.5) + 2 * math.log(0.25)) / 3])
+    assert lengths.tolist() == [2, 3]
 
 
 def test_without_calibration_there_is_no_confidence(captioner, short_videos):

@@ -22,6 +22,7 @@ from egoinstructor.model.cpu import fast_linears
 from egoinstructor.model.modeling import EgoInstructorForConditionalGeneration
 from egoinstructor.model.processing import EgoInstructorProcessor
 from egoinstructor.model.prompt import TRAINING
+from egoinstructor.model.readings import likeliest_of, readings
 from egoinstructor.model.revision import weights_revision
 from egoinstructor.model.scores import WANTED, caption_scores
 from egoinstructor.video.ahead import DECODE_THREADS, ahead
@@ -35,10 +36,11 @@ BATCH = 64
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A caption, and the mean log probability of its tokens."""
+    """A caption, the mean log probability of its tokens, and how many they are."""
 
     text: str
     score: float
+    tokens: int
 
 
 @torch.inference_mode()
@@ -129,14 +131,36 @@ def caption_all(
             clips = [[*(seen[f"exo/{one.event}"] for one in shown[q]), seen[f"ego/{q}"]] for q in some]
         inputs = processor([written[q] for q in some], latents=clips).to(model.device)
         outputs = model.generate(**inputs, **WANTED)
-        scores = caption_scores(outputs, inputs["input_ids"].shape[1], processor.end_token_id).tolist()
-        captions |= zip(some, map(Written, processor.captions(outputs.sequences), scores), strict=True)
+        scores, tokens = caption_scores(outputs, inputs["input_ids"].shape[1], processor.end_token_id)
+        texts = processor.captions(outputs.sequences)
+        captions |= zip(some, map(Written, texts, scores.tolist(), tokens.tolist()), strict=True)
     return {query: captions[query] for query in queries}
 
 
-def likeliest(tried: Sequence[Mapping[str, Written]]) -> dict[str, Written]:
-    """Of each query's captions the one that scores best; the first of equals, as `Captioner`'s `likeliest` keeps it."""
-    return {query: max((one[query] for one in tried), key=lambda one: one.score) for query in tried[0]}
+def likeliest(
+    references: References,
+    together: Mapping[str, Written],
+    alone: Sequence[Mapping[str, Written]],
+    none: Mapping[str, Written],
+) -> dict[str, Written]:
+    """Of each query's captions the one that `Captioner`'s `likeliest` keeps.
+
+    Args:
+        references: that were read.
+        together: captions written with all of them.
+        alone: captions written with the first alone, with the second alone, …
+        none: captions written without.
+    """
+    kept = {}
+    for query, shown in references.items():
+        ways = readings([one.score for one in shown])
+        by_places = {(): none[query]} | {
+            (place,): one[query] for place, one in zip(range(len(shown)), alone, strict=False)
+        }
+        by_places[tuple(range(len(shown)))] = together[query]
+        found = [by_places[way.places] for way in ways]
+        kept[query] = found[likeliest_of(ways, [(one.text, one.score * one.tokens) for one in found])]
+    return kept
 
 
 def read_captions(
@@ -156,7 +180,7 @@ def read_captions(
     asked = {query: (revision, _told(references, query)) for query in queries}
     if {query: (line.get("model"), line["references"]) for query, line in found.items()} != asked:
         return None
-    return {query: Written(found[query]["caption"], found[query]["score"]) for query in queries}
+    return {query: Written(*(found[query][name] for name in ("caption", "score", "tokens"))) for query in queries}
 
 
 def write_captions(
@@ -166,7 +190,8 @@ def write_captions(
     with whole_file(file) as partial, partial.open("w", encoding="utf-8") as out:
         for query, one in captions.items():
             told = _told(references, query)
-            line = {"query": query, "caption": one.text, "score": one.score, "model": revision, "references": told}
+            line = {"query": query, "caption": one.text, "score": one.score, "tokens": one.tokens}
+            line |= {"model": revision, "references": told}
             out.write(json.dumps(line) + "\n")
 
 

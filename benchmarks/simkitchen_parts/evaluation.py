@@ -40,8 +40,8 @@ from simkitchen_parts.references import References
 from simkitchen_parts.retriever_scores import retriever_scores
 
 NONE, COPIED, RETRIEVED, SWAPPED, TEXT_ONLY = "none", "copied", "retrieved 4", "swapped nouns", "text-only"
-LIKELIEST, SHOTS_TRIED = "likeliest", (RETRIEVED, "retrieved 2", "retrieved 1", NONE)
-"""`Captioner`'s `likeliest`: of the captions with these references the one that scores best."""
+LIKELIEST, ALONE = "likeliest", ("retrieved 1", "2nd alone", "3rd alone", "4th alone")
+"""`Captioner`'s `likeliest`: of the captions with all references, with each alone, and with none."""
 MAIN = (NONE, TEXT_ONLY, "random 4", "shuffled narrations", "retrieved 1", "retrieved 2", RETRIEVED, "oracle 4")
 SWEEPS = ("library 25 %", "library 50 %", "noun taken out", "own event kept")
 
@@ -187,6 +187,7 @@ def all_references(
     choose.check_made_of(kitchen, folder)
     shown = {name: choose.kept(folder / choose.file_name(name), make) for name, make in by_search.items()}
     shown |= {f"retrieved {shots}": choose.cut(shown[RETRIEVED], shots) for shots in (1, 2)}
+    shown |= {name: choose.alone(shown[RETRIEVED], place) for place, name in enumerate(ALONE)}
     shown["random 4"] = choose.at_random(kitchen)
     shown["oracle 4"] = choose.best(kitchen)
     shown["shuffled narrations"] = choose.other_narrations(kitchen, shown[RETRIEVED])
@@ -210,7 +211,7 @@ def all_captions(
         captions.setdefault((model_name, condition), []).append(texts)
 
     for model_name in models:
-        conditions = (*MAIN, *SWEEPS, SWAPPED) if model_name == RETRIEVAL else (NONE,)
+        conditions = (*MAIN, *SWEEPS, SWAPPED, *ALONE[1:]) if model_name == RETRIEVAL else (NONE,)
         for seed in seeds:
             model, processor = load(files.model(model_name, seed, split), dtype=torch.float32)
             model.eval()
@@ -233,9 +234,11 @@ def all_captions(
                     write_captions(kept[condition], revision, made, shown.get(condition))
                     print(f"captioned {model_name}-{seed}: {condition}", file=sys.stderr, flush=True)
                 whole[condition] = made
-                add(model_name, condition, made)
+                if condition not in ALONE[1:]:
+                    add(model_name, condition, made)
             if model_name == RETRIEVAL:
-                add(model_name, LIKELIEST, likeliest([whole[condition] for condition in SHOTS_TRIED]))
+                alone = [whole[condition] for condition in ALONE]
+                add(model_name, LIKELIEST, likeliest(shown[RETRIEVED], whole[RETRIEVED], alone, whole[NONE]))
     return captions, round(time.perf_counter() - began, 1)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
 
@@ -27,10 +27,11 @@ from simkitchen_parts.words import with_noun
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A reference: the event whose how-to clip is shown, and what is told of it."""
+    """A reference: the event whose how-to clip is shown, what is told of it, and its similarity if it was searched for."""
 
     event: str
     narration: str
+    score: float | None = None
 
 
 References = Mapping[str, Sequence[Shown]]
@@ -58,8 +59,9 @@ def retrieved(
             Retrieval(where=Filter(exclude_digests=digests)),
             queries=shelf.ego[query.event][None],
         )
-        events = [Path(hit.entry.video).stem for hit in selection.chosen]
-        found[query.event] = [_shown(kitchen, event) for event in events]
+        found[query.event] = [
+            replace(_shown(kitchen, Path(hit.entry.video).stem), score=hit.score) for hit in selection.chosen
+        ]
     return found
 
 
@@ -155,12 +157,17 @@ def swapped_nouns(kitchen: Kitchen, references: References) -> Swapped:
 
 
 def _renamed(noun: str, shown: Shown, new: Mapping[str, str]) -> Shown:
-    return Shown(shown.event, with_noun(shown.narration, noun, new[noun])) if noun in new else shown
+    return replace(shown, narration=with_noun(shown.narration, noun, new[noun])) if noun in new else shown
 
 
 def cut(references: References, shots: int) -> References:
     """The most similar only: selection takes hits in their order, so these are what would be found for fewer."""
     return {query: shown[:shots] for query, shown in references.items()}
+
+
+def alone(references: References, place: int) -> References:
+    """One of each query's references only; none where there are fewer."""
+    return {query: shown[place : place + 1] for query, shown in references.items()}
 
 
 def check_made_of(kitchen: Kitchen, folder: Path) -> None:

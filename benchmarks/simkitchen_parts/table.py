@@ -24,7 +24,7 @@ NAMES = {
     (RETRIEVAL, "retrieved 1"): "1 retrieved",
     (RETRIEVAL, "retrieved 2"): "2 retrieved",
     (RETRIEVAL, RETRIEVED): "**4 retrieved**",
-    (RETRIEVAL, LIKELIEST): "4, 2, 1 retrieved or none, the likeliest caption",
+    (RETRIEVAL, LIKELIEST): "4 retrieved, each alone, none: the likeliest caption",
     (RETRIEVAL, "oracle 4"): "oracle: 4 references",
     (COPIED, COPIED): "retrieval-only: the nearest clip's narration",
     (RETRIEVAL, "library 25 %"): "a quarter of the library",
@@ -134,7 +134,7 @@ def _gains(results: Mapping[str, Any], buckets: Sequence[str]) -> str:
     parts = []
     for condition, what in (
         (RETRIEVED, "four retrieved references have"),
-        (LIKELIEST, "the likeliest of the captions with four, two, one and no retrieved references has"),
+        (LIKELIEST, "the likeliest of the captions with four retrieved references, with each alone, and with none has"),
     ):
         rows = []
         for name in ROWS:

@@ -8,7 +8,7 @@ One reading of `caption_batch` explains the product. A captioner holds no state 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import chain, islice
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,8 @@ from egoinstructor.model.modeling import EgoInstructorForConditionalGeneration
 from egoinstructor.model.processing import EgoInstructorProcessor
 from egoinstructor.model.prompt import TRAINING, PromptPreset
 from egoinstructor.model.quantization import quantize_int8
-from egoinstructor.model.queries import Asked, Query, ask
+from egoinstructor.model.queries import Asked, Query, ask, ask_again
+from egoinstructor.model.readings import Reading, likeliest_of, readings
 from egoinstructor.model.scores import WANTED, caption_scores
 from egoinstructor.model.streaming import texts_and_result
 from egoinstructor.records import Caption, Clip, Dropped, Frames, Reference
@@ -269,8 +270,8 @@ class Captioner:
             guide: for each query, another sample's caption to put first as text alone, or None: the form of an answer for
                 a query without references.
             blind: show the model no clip at all, of queries and references alike; its prompt stays the same.
-            likeliest: write each caption with all of its references, with half of them, and so on down to one and none,
-                and keep the one with the best score: references are then read as far as they help.
+            likeliest: write each caption with all of its references, with each of them alone and with none, and keep the
+                likeliest of all (`model.readings`): references are then read as far as they help.
             preset: which of the original's ways to ask.
             legacy_video_order: hand the ego clip to the model *first* while the prompt has it last, as the published
                 script did; only to reproduce its outputs.
@@ -297,54 +298,63 @@ class Captioner:
             passed_over = [others for _, others in found]
             shots = None  # a library may have fewer
 
-        def asked(queries: Sequence[Query], shots: int | None = None) -> list[Asked]:
-            return ask(
-                self.processor,
-                queries,
-                shots=shots,
-                instruction=instruction,
-                guide=guide,
-                preset=preset,
-                reserve=generation.get("max_new_tokens") or self.model.generation_config.max_new_tokens,
-            )
-
-        tried = [asked(queries, shots)]
-        fewer = max(len(references) for _, references in queries) if shots is None else shots
-        while likeliest and fewer:
-            fewer //= 2
-            tried.append(asked([(clip, references[:fewer]) for clip, references in queries]))
-        latents: Iterator[list[Tensor]] | None = None
-        if not blind:  # of all that is tried, so that each clip is encoded once
-            latents = iter(self._latents(list(chain(*tried)), frames, preset.sampling, legacy_video_order))
-        written = [
-            self._write(some, None if latents is None else list(islice(latents, len(some))), passed_over, generation)
-            for some in tried
+        reserve = generation.get("max_new_tokens") or self.model.generation_config.max_new_tokens
+        whole = ask(
+            self.processor,
+            queries,
+            shots=shots,
+            instruction=instruction,
+            guide=guide,
+            preset=preset,
+            reserve=reserve,
+        )
+        rows: Sequence[int] = range(len(queries))
+        tried, ways = whole, [[Reading(1.0, tuple(range(len(one.references))))] for one in whole]
+        if likeliest:
+            ways = [readings([reference.score for reference in one.references]) for one in whole]
+            turns = sorted((turn, row) for row, way in enumerate(ways) for turn in range(len(way)))
+            rows = [row for _, row in turns]
+            tried = [
+                ask_again(self.processor, whole[row], ways[row][turn].places, preset=preset, reserve=reserve)
+                for turn, row in turns
+            ]
+        latents = None if blind else self._latents(tried, frames, preset.sampling, legacy_video_order)
+        written: list[list[tuple[Caption, float]]] = [[] for _ in queries]
+        for first in range(0, len(tried), len(queries)):  # no more at once than there are queries
+            part = slice(first, first + len(queries))
+            captions = self._write(tried[part], None if latents is None else latents[part], generation)
+            for row, caption in zip(rows[part], captions, strict=True):
+                written[row].append(caption)
+        kept = [
+            found[likeliest_of(way, [(caption.text, known) for caption, known in found])][0]
+            for way, found in zip(ways, written, strict=True)
         ]
-        return [max(captions, key=lambda caption: caption.score) for captions in zip(*written, strict=True)]
+        return [
+            replace(caption, dropped=(*one.dropped, *others))
+            for caption, one, others in zip(kept, whole, passed_over, strict=True)
+        ]
 
     def _write(
-        self,
-        asked: Sequence[Asked],
-        latents: list[list[Tensor]] | None,
-        passed_over: Sequence[tuple[Dropped, ...]],
-        generation: dict[str, Any],
-    ) -> list[Caption]:
-        """A caption of each query, with the references that a library had and that could not be read."""
+        self, asked: Sequence[Asked], latents: list[list[Tensor]] | None, generation: dict[str, Any]
+    ) -> list[tuple[Caption, float]]:
+        """A caption of each query, and the logarithm of its whole text's probability."""
         batch = self.processor([one.prompt for one in asked], latents=latents).to(self.model.device)
         outputs = self.model.generate(**batch, **{**generation, **WANTED})
         texts = self.processor.captions(outputs.sequences)
-        scores = caption_scores(outputs, batch["input_ids"].shape[1], self.processor.end_token_id).tolist()
+        scores, lengths = caption_scores(outputs, batch["input_ids"].shape[1], self.processor.end_token_id)
         return [
-            Caption(
-                text=text,
-                clip=one.clip,
-                references=one.references,
-                dropped=(*one.dropped, *others),
-                prompt=one.prompt.text,
-                score=score,
-                confidence=None if self.calibration is None else self.calibration(score),
+            (
+                Caption(
+                    text=text,
+                    clip=one.clip,
+                    references=one.references,
+                    prompt=one.prompt.text,
+                    score=score,
+                    confidence=None if self.calibration is None else self.calibration(score),
+                ),
+                score * length,
             )
-            for text, score, one, others in zip(texts, scores, asked, passed_over, strict=True)
+            for one, text, score, length in zip(asked, texts, scores.tolist(), lengths.tolist(), strict=True)
         ]
 
     def _latents(

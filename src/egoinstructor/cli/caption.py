@@ -44,8 +44,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--likeliest",
         action="store_true",
-        help="write each caption with all references, with half of them, … and with none, and keep the one that the model "
-        "finds likeliest",
+        help="write each caption with all references, with each alone and with none, and keep the likeliest of all",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object a caption, one a line")
     parser.set_defaults(run=run)

@@ -23,12 +23,16 @@ class Asked:
         references: those that the prompt has, most relevant first.
         dropped: those for which it has no room.
         prompt: with an `<image>` for each reference, and one for the clip.
+        instruction: asked of the clip; None for the preset's.
+        guide: another sample's caption, put first as text alone.
     """
 
     clip: Clip
     references: tuple[Reference, ...]
     dropped: tuple[Dropped, ...]
     prompt: Prompt
+    instruction: str | None = None
+    guide: str | None = None
 
 
 def ask(
@@ -62,13 +66,42 @@ def ask(
     for name, given in (("instruction", questions), ("guide", guides)):
         if len(given) != len(queries):
             raise InputError(f"{len(given)} values of {name} for {len(queries)} queries; give one for each, or none.")
-    asked = []
-    for (clip, references), question, form in zip(chosen, questions, guides, strict=True):
-        narrations = [reference.narration for reference in references]
-        prompt = processor.prompt(narrations, instruction=question, guide=form, preset=preset, reserve=reserve)
-        kept = tuple(references[i] for i in prompt.kept)
-        asked.append(Asked(clip, kept, tuple(_too_long(references[i]) for i in prompt.dropped), prompt))
-    return asked
+    return [
+        _ask(processor, clip, references, question, form, preset, reserve)
+        for (clip, references), question, form in zip(chosen, questions, guides, strict=True)
+    ]
+
+
+def ask_again(
+    processor: EgoInstructorProcessor, asked: Asked, places: Sequence[int], *, preset: PromptPreset, reserve: int
+) -> Asked:
+    """Write a prompt anew, with some of its references only.
+
+    Args:
+        processor: the model's.
+        asked: what `ask` made.
+        places: those references', in its own order.
+        preset: as in `ask`.
+        reserve: as in `ask`.
+    """
+    some = tuple(asked.references[place] for place in places)
+    return _ask(processor, asked.clip, some, asked.instruction, asked.guide, preset, reserve)
+
+
+def _ask(
+    processor: EgoInstructorProcessor,
+    clip: Clip,
+    references: tuple[Reference, ...],
+    instruction: str | None,
+    guide: str | None,
+    preset: PromptPreset,
+    reserve: int,
+) -> Asked:
+    narrations = [reference.narration for reference in references]
+    prompt = processor.prompt(narrations, instruction=instruction, guide=guide, preset=preset, reserve=reserve)
+    kept = tuple(references[i] for i in prompt.kept)
+    dropped = tuple(_too_long(references[i]) for i in prompt.dropped)
+    return Asked(clip, kept, dropped, prompt, instruction, guide)
 
 
 def _choose(clip: Clip, references: Sequence[Reference], shots: int | None) -> tuple[Reference, ...]:

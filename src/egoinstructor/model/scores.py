@@ -14,8 +14,8 @@ WANTED = {"return_dict_in_generate": True, "output_logits": True}
 """What `generate` must be asked for. It keeps a step's logits for every row: R · vocabulary floats."""
 
 
-def caption_scores(outputs: Any, prompt_length: int, end_token_id: int) -> Tensor:
-    """Mean natural-log probability of each caption's tokens `(N,)`, its end token included.
+def caption_scores(outputs: Any, prompt_length: int, end_token_id: int) -> tuple[Tensor, Tensor]:
+    """Mean natural-log probability of each caption's tokens `(N,)`, its end token included, and how many they are `(N,)`.
 
     By the model itself: what sampling, beams or forbidden words made of the probabilities changes which caption is
     written, not what a caption scores.
@@ -34,4 +34,5 @@ def caption_scores(outputs: Any, prompt_length: int, end_token_id: int) -> Tenso
         scores[:, step] = logits.gather(1, tokens[:, step, None])[:, 0] - logits.logsumexp(-1)
     ends = (tokens == end_token_id).long()
     counted = ends.cumsum(1) - ends == 0  # up to the first end
-    return (scores * counted).sum(1) / counted.sum(1)
+    lengths = counted.sum(1)
+    return (scores * counted).sum(1) / lengths, lengths

@@ -1,0 +1,67 @@
+"""Which caption of a clip is the likeliest, when nobody knows which of its references help.
+
+RAG-Sequence in its fast decoding (Lewis et al. 2020, §2): a caption is written under each reading of the references (all of
+them together, each alone, none), and has the sum of the probabilities that the readings which wrote it give it, each
+weighted by how probable that reading is. The original has one reading, all together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+TOGETHER, ALONE, NONE = 0.1, 0.4, 0.5
+"""How probable it is that all references are what to read, one of them, or none; chosen on SimKitchen's validation split."""
+TEMPERATURE = 0.05
+"""Of the references' scores, where one of them is what to read; chosen likewise."""
+
+
+class Reading(NamedTuple):
+    """Some of a clip's references, and how probable it is that they are what to read.
+
+    Args:
+        weight: those of a clip's readings add up to 1.
+        places: the references', in the clip's list.
+    """
+
+    weight: float
+    places: tuple[int, ...]
+
+
+def readings(scores: Sequence[float | None]) -> list[Reading]:
+    """All references together, each alone, and none; of one reference, that one and none.
+
+    Args:
+        scores: the references' similarities to the clip; where one is missing, all are taken for equally good.
+    """
+    if not scores:
+        return [Reading(1.0, ())]
+    places = range(len(scores))
+    if len(scores) == 1:
+        return [Reading(TOGETHER + ALONE, (0,)), Reading(NONE, ())]
+    known = [score for score in scores if score is not None]
+    exponents = (
+        [(score - max(known)) / TEMPERATURE for score in known] if len(known) == len(scores) else [0.0] * len(scores)
+    )
+    total = sum(map(math.exp, exponents))
+    alone = [Reading(ALONE * math.exp(exponents[place]) / total, (place,)) for place in places]
+    return [Reading(TOGETHER, tuple(places)), *alone, Reading(NONE, ())]
+
+
+def likeliest_of(ways: Sequence[Reading], written: Sequence[tuple[str, float]]) -> int:
+    """Which reading has written the likeliest caption; of several that wrote it, the one that adds most to its probability.
+
+    Args:
+        ways: the readings.
+        written: the caption of each, and the natural logarithm of its probability under that reading.
+    """
+    added = [
+        known + (math.log(way.weight) if way.weight else -math.inf)
+        for way, (_, known) in zip(ways, written, strict=True)
+    ]
+    sums: dict[str, float] = defaultdict(float)
+    for (text, _), value in zip(written, added, strict=True):
+        sums[text] += math.exp(value - max(added))
+    return max(range(len(ways)), key=lambda place: (sums[written[place][0]], added[place]))
