@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from egoinstructor.captioner import Captioner
 from egoinstructor.cli import INTERRUPTED, USAGE_ERROR, main
 from egoinstructor.narration.options import default_seconds
 
@@ -57,8 +58,6 @@ def test_json_and_where_it_writes(run, tmp_path, out, prefix):
 
 
 def test_interrupted_it_says_how_to_go_on(run, monkeypatch, tmp_path):
-    from egoinstructor.captioner import Captioner
-
     caption_batch, calls = Captioner.caption_batch, []
 
     def interrupted(self, *arguments, **options):
@@ -75,6 +74,19 @@ def test_interrupted_it_says_how_to_go_on(run, monkeypatch, tmp_path):
     code, _, _ = run("--batch-size", "1")
     assert code == 0
     assert len(calls) == 4
+
+
+def test_the_captioner_is_asked_for_the_likeliest(run, monkeypatch):
+    caption_batch, asked = Captioner.caption_batch, []
+
+    def noted(self, queries, *, likeliest, **options):
+        asked.append(likeliest)
+        return caption_batch(self, queries, likeliest=likeliest, **options)
+
+    monkeypatch.setattr(Captioner, "caption_batch", noted)
+    for flags in (["--likeliest"], ["--overwrite"]):
+        assert run(*flags)[0] == 0
+    assert asked == [True, False]
 
 
 def test_a_recording_that_cannot_be_opened_is_one_error(run, tmp_path):

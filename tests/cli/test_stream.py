@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pytest
 
+from egoinstructor.captioner import Captioner
 from egoinstructor.cli import INTERRUPTED, USAGE_ERROR, main
 from egoinstructor.live import LiveCaptions
 
@@ -50,6 +51,19 @@ def test_a_file_that_stopped_growing_as_json(stream, recording):
     assert all(c["caption"] and c["latency"] >= 0 for c in captions)
     counts = {"frames": 30, "windows": 3, "captions": 3, "dropped_windows": 0, "dropped_frames": 0}
     assert last == {"totals": counts | {"damaged_frames": 0, "reconnected": 0}}
+
+
+def test_the_captioner_is_asked_for_the_likeliest(stream, recording, monkeypatch):
+    caption_batch, asked = Captioner.caption_batch, []
+
+    def noted(self, queries, *, likeliest, **options):
+        asked.append(likeliest)
+        return caption_batch(self, queries, likeliest=likeliest, **options)
+
+    monkeypatch.setattr(Captioner, "caption_batch", noted)
+    for flags in (["--likeliest"], []):
+        assert stream(recording, "--idle", 0.05, "--no-drop", *flags)[0] == 0
+    assert asked == [True] * 3 + [False] * 3
 
 
 def test_interrupting_is_how_a_stream_ends(stream, recording, monkeypatch):

@@ -89,10 +89,10 @@ class Echo:
             raise VideoError("broken: no frames")
         return dict.fromkeys(clips)
 
-    def caption_batch(self, queries, *, instruction, blind, num_frames, guide=None, **generation):
+    def caption_batch(self, queries, *, instruction, blind, likeliest, num_frames, guide=None, **generation):
         if not blind:
             self.encode([clip for clip, _ in queries])
-        self.asked.append((len(queries), instruction, blind, guide, generation))
+        self.asked.append((len(queries), instruction, blind, guide, generation, likeliest))
         return [
             Caption(f"{clip.start} {' '.join(r.narration for r in references)}", clip, tuple(references))
             for clip, references in queries
@@ -245,6 +245,8 @@ def test_each_sample_is_asked_its_own_instruction(samples):
     assert echo.asked[0][1][:2] == ["Describe the main action in the video.", "What is done?"]
     assert echo.asked[0][4] == GENERATION
     assert echo.asked[1][1] == ["Say it"] * 5
+    write(samples, Condition(likeliest=True), echo)
+    assert [asked[5] for asked in echo.asked] == [False, False, True]
 
 
 def test_video_only_has_no_references_and_a_guide_where_asked(samples):
@@ -334,6 +336,8 @@ def test_an_oracle_looks_for_verb_and_noun_then_noun_then_verb(samples, monkeypa
         ({"shots": -1}, "-1 shots"),
         ({"shots": 0, "baseline": "retrieval-only"}, "retrieval-only is made of references"),
         ({"references": "none", "baseline": "text-only"}, "text-only is made of references"),
+        ({"references": "none", "likeliest": True}, "likeliest=True: there are no references"),
+        ({"baseline": "retrieval-only", "likeliest": True}, "or no captioner"),
         ({"references": "some"}, "choose one of listed, library"),
         ({"baseline": "blind"}, "choose one of retrieval-only"),
     ],

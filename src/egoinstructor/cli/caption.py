@@ -41,11 +41,6 @@ def add(commands: Any) -> None:
     add_reading_options(
         parser, each="clip", shots="references to read (default: all, 4 of a library; 0: none)", batch_size=1
     )
-    parser.add_argument(
-        "--likeliest",
-        action="store_true",
-        help="write each caption with all references, with each alone and with none, and keep the likeliest of all",
-    )
     parser.add_argument("--json", action="store_true", help="print one JSON object a caption, one a line")
     parser.set_defaults(run=run)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from egoinstructor.cli.options import open_captioner, positive
+from egoinstructor.cli.options import add_likeliest, open_captioner, positive
 from egoinstructor.cli.progress import with_progress
 from egoinstructor.cli.retrieval import check_library_given, open_library, retrieval
 from egoinstructor.cli.score import scoring, show
@@ -25,7 +25,7 @@ SOURCES = ("listed", "library", "random", "oracle", "none")
 BASELINES = ("retrieval-only", "text-only", "video-only")
 OPTIONS = (
     "data", "config", "datapath_ego", "datapath_exo", "references", "shots", "baseline", "seed", "num_beams",
-    "max_new_tokens", "instruction", "zero_shot_guide", "batch_size", "workers", "model", "base", "captioner",
+    "max_new_tokens", "instruction", "likeliest", "zero_shot_guide", "batch_size", "workers", "model", "base", "captioner",
     "tokenizer", "int8", "library", "narration_weight", "min_score", "per_video", "near_duplicate", "source", "metrics",
     "treatment", "clean_narration", "no_narration", "spacy", "encoder",
 )  # fmt: skip
@@ -50,6 +50,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--num-beams", type=positive, default=3, metavar="N", help="beams (default: 3)")
     group.add_argument("--max-new-tokens", type=positive, default=64, metavar="N", help="longest caption (default: 64)")
     group.add_argument("--instruction", help="asked of every clip (default: the metadata's)")
+    add_likeliest(group)
     group.add_argument(
         "--zero-shot-guide",
         action="store_true",
@@ -125,6 +126,7 @@ def condition(arguments: argparse.Namespace) -> Condition:
         seed=arguments.seed,
         num_frames=arguments.num_frames,
         instruction=arguments.instruction,
+        likeliest=arguments.likeliest,
         zero_shot_guide=arguments.zero_shot_guide,
         generation={"num_beams": arguments.num_beams, "max_new_tokens": arguments.max_new_tokens},
     )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from egoinstructor.narration.tracks import Files
 
 _WINDOWS = ("overlap", "cut", "start", "end", "threshold")
-_CAPTIONS = ("shots", "num_frames", "num_beams", "max_new_tokens", "instruction", "batch_size")
+_CAPTIONS = ("shots", "num_frames", "num_beams", "max_new_tokens", "instruction", "batch_size", "likeliest")
 
 
 def add(commands: Any) -> None:

@@ -80,6 +80,16 @@ def add_reading_options(
     if batch_size is not None:
         told = f"{each}s at a time (default: {batch_size})"
         group.add_argument("--batch-size", type=positive, default=batch_size, metavar="B", help=told)
+    add_likeliest(group)
+
+
+def add_likeliest(group: argparse._ArgumentGroup) -> None:
+    """Whether a caption reads as many references as help."""
+    group.add_argument(
+        "--likeliest",
+        action="store_true",
+        help="write each caption with all references, with each alone and with none, and keep the likeliest of all",
+    )
 
 
 def torch_dtype(name: str) -> torch.dtype | None:

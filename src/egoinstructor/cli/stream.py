@@ -83,6 +83,7 @@ def run(arguments: argparse.Namespace) -> None:
                 shots=arguments.shots,
                 num_frames=arguments.num_frames,
                 instruction=arguments.instruction,
+                likeliest=arguments.likeliest,
                 num_beams=arguments.num_beams,
                 max_new_tokens=arguments.max_new_tokens,
                 **found,

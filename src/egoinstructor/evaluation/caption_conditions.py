@@ -45,6 +45,7 @@ class Condition:
         seed: of random references.
         num_frames: frames a clip; None for the model's.
         instruction: asked of every clip; None for the samples' own.
+        likeliest: as `Captioner.caption_batch` has it: of each sample's references as many are read as help.
         zero_shot_guide: queries without references get another sample's caption as text first, as in the original.
         generation: for `generate`: `num_beams`, `max_new_tokens`, …; what is left out is the model's own.
 
@@ -58,6 +59,7 @@ class Condition:
     seed: int = 0
     num_frames: int | None = None
     instruction: str | None = None
+    likeliest: bool = False
     zero_shot_guide: bool = False
     generation: dict[str, Any] = field(default_factory=dict)
 
@@ -75,6 +77,8 @@ class Condition:
             object.__setattr__(self, "shots", 0)
             if self.baseline in ("retrieval-only", "text-only"):
                 raise InputError(f"the baseline {self.baseline} is made of references; ask for 1 shot or more of them.")
+        if self.likeliest and (self.references == "none" or self.baseline == "retrieval-only"):
+            raise InputError("likeliest=True: there are no references to choose from, or no captioner; leave it out.")
 
 
 class Candidates(Protocol):

@@ -92,6 +92,7 @@ class CaptionWriter:
             "num_frames": condition.num_frames,
             "instruction": [condition.instruction or clean_instruction(sample.instruction) for sample in batch],
             "blind": condition.baseline == "text-only",
+            "likeliest": condition.likeliest,
             **condition.generation,
         }
         clips = [clip_of(sample) for sample in batch]

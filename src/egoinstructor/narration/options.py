@@ -40,6 +40,7 @@ class NarrationOptions:
         num_frames: frames a window; None for the model's own.
         instruction: what the model is asked; None for what it was trained with.
         batch_size: windows captioned at once.
+        likeliest: as `Captioner.caption_batch` has it: of each window's references as many are read as help.
         threshold: say nothing where the caption's confidence is below; None to say it all.
         merge: make one segment of neighbours that say the same.
 
@@ -58,6 +59,7 @@ class NarrationOptions:
     num_frames: int | None = None
     instruction: str | None = None
     batch_size: int = 8
+    likeliest: bool = False
     threshold: float | None = None
     merge: bool = True
 

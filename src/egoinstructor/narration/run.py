@@ -313,6 +313,7 @@ class _Run:
                 queries,
                 num_frames=options.num_frames,
                 instruction=options.instruction,
+                likeliest=options.likeliest,
                 num_beams=options.num_beams,
                 max_new_tokens=options.max_new_tokens,
             )
