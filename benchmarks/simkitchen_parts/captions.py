@@ -154,9 +154,7 @@ def likeliest(
     kept = {}
     for query, shown in references.items():
         ways = readings([one.score for one in shown])
-        by_places = {(): none[query]} | {
-            (place,): one[query] for place, one in zip(range(len(shown)), alone, strict=False)
-        }
+        by_places = {(): none[query]} | {(place,): one[query] for place, one in enumerate(alone[: len(shown)])}
         by_places[tuple(range(len(shown)))] = together[query]
         found = [by_places[way.places] for way in ways]
         kept[query] = found[likeliest_of(ways, [(one.text, one.score * one.tokens) for one in found])]

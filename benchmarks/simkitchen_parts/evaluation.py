@@ -186,8 +186,8 @@ def all_references(
     }
     choose.check_made_of(kitchen, folder)
     shown = {name: choose.kept(folder / choose.file_name(name), make) for name, make in by_search.items()}
-    shown |= {f"retrieved {shots}": choose.cut(shown[RETRIEVED], shots) for shots in (1, 2)}
-    shown |= {name: choose.alone(shown[RETRIEVED], place) for place, name in enumerate(ALONE)}
+    shown["retrieved 2"] = choose.cut(shown[RETRIEVED], 0, 2)
+    shown |= {name: choose.cut(shown[RETRIEVED], place, place + 1) for place, name in enumerate(ALONE)}
     shown["random 4"] = choose.at_random(kitchen)
     shown["oracle 4"] = choose.best(kitchen)
     shown["shuffled narrations"] = choose.other_narrations(kitchen, shown[RETRIEVED])

@@ -59,9 +59,7 @@ def retrieved(
             Retrieval(where=Filter(exclude_digests=digests)),
             queries=shelf.ego[query.event][None],
         )
-        found[query.event] = [
-            replace(_shown(kitchen, Path(hit.entry.video).stem), score=hit.score) for hit in selection.chosen
-        ]
+        found[query.event] = [_shown(kitchen, Path(hit.entry.video).stem, hit.score) for hit in selection.chosen]
     return found
 
 
@@ -160,14 +158,9 @@ def _renamed(noun: str, shown: Shown, new: Mapping[str, str]) -> Shown:
     return replace(shown, narration=with_noun(shown.narration, noun, new[noun])) if noun in new else shown
 
 
-def cut(references: References, shots: int) -> References:
-    """The most similar only: selection takes hits in their order, so these are what would be found for fewer."""
-    return {query: shown[:shots] for query, shown in references.items()}
-
-
-def alone(references: References, place: int) -> References:
-    """One of each query's references only; none where there are fewer."""
-    return {query: shown[place : place + 1] for query, shown in references.items()}
+def cut(references: References, first: int, last: int) -> References:
+    """Some of each query's references. Selection takes hits in their order: the first are what is found for fewer."""
+    return {query: shown[first:last] for query, shown in references.items()}
 
 
 def check_made_of(kitchen: Kitchen, folder: Path) -> None:
@@ -196,8 +189,8 @@ def file_name(condition: str) -> str:
     return condition.replace(" ", "_").replace("%", "percent") + ".jsonl"
 
 
-def _shown(kitchen: Kitchen, event: str) -> Shown:
-    return Shown(event, kitchen.howto[event].narration)
+def _shown(kitchen: Kitchen, event: str, score: float | None = None) -> Shown:
+    return Shown(event, kitchen.howto[event].narration, score)
 
 
 def kept(file: Path, make: Callable[[], References]) -> References:

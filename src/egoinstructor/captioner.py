@@ -29,7 +29,7 @@ from egoinstructor.model.processing import EgoInstructorProcessor
 from egoinstructor.model.prompt import TRAINING, PromptPreset
 from egoinstructor.model.quantization import quantize_int8
 from egoinstructor.model.queries import Asked, Query, ask, ask_again
-from egoinstructor.model.readings import Reading, likeliest_of, readings
+from egoinstructor.model.readings import likeliest_of, readings, together
 from egoinstructor.model.scores import WANTED, caption_scores
 from egoinstructor.model.streaming import texts_and_result
 from egoinstructor.records import Caption, Clip, Dropped, Frames, Reference
@@ -308,22 +308,21 @@ class Captioner:
             preset=preset,
             reserve=reserve,
         )
-        rows: Sequence[int] = range(len(queries))
-        tried, ways = whole, [[Reading(1.0, tuple(range(len(one.references))))] for one in whole]
-        if likeliest:
-            ways = [readings([reference.score for reference in one.references]) for one in whole]
-            turns = sorted((turn, row) for row, way in enumerate(ways) for turn in range(len(way)))
-            rows = [row for _, row in turns]
-            tried = [
-                ask_again(self.processor, whole[row], ways[row][turn].places, preset=preset, reserve=reserve)
-                for turn, row in turns
-            ]
+        ways = [
+            readings([reference.score for reference in one.references]) if likeliest else together(len(one.references))
+            for one in whole
+        ]
+        turns = sorted((turn, row) for row, way in enumerate(ways) for turn in range(len(way)))
+        tried = [
+            ask_again(self.processor, whole[row], ways[row][turn].places, preset=preset, reserve=reserve)
+            for turn, row in turns
+        ]
         latents = None if blind else self._latents(tried, frames, preset.sampling, legacy_video_order)
         written: list[list[tuple[Caption, float]]] = [[] for _ in queries]
         for first in range(0, len(tried), len(queries)):  # no more at once than there are queries
             part = slice(first, first + len(queries))
             captions = self._write(tried[part], None if latents is None else latents[part], generation)
-            for row, caption in zip(rows[part], captions, strict=True):
+            for (_, row), caption in zip(turns[part], captions, strict=True):
                 written[row].append(caption)
         kept = [
             found[likeliest_of(way, [(caption.text, known) for caption, known in found])][0]

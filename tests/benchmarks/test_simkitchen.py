@@ -146,7 +146,7 @@ def test_fewer_references_are_the_first_of_more(few, shelf):
     shelf = replace(shelf, ego=looks)
     more = choose.retrieved(few, shelf, choose.own_event)
     assert all(event not in [one.event for one in shown] for event, shown in more.items())
-    assert choose.retrieved(few, shelf, choose.own_event, shots=2) == choose.cut(more, 2)
+    assert choose.retrieved(few, shelf, choose.own_event, shots=2) == choose.cut(more, 0, 2)
 
 
 def test_a_larger_share_of_the_library_has_all_of_a_smaller_one(kitchen):

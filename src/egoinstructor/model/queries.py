@@ -31,8 +31,8 @@ class Asked:
     references: tuple[Reference, ...]
     dropped: tuple[Dropped, ...]
     prompt: Prompt
-    instruction: str | None = None
-    guide: str | None = None
+    instruction: str | None
+    guide: str | None
 
 
 def ask(
@@ -75,7 +75,7 @@ def ask(
 def ask_again(
     processor: EgoInstructorProcessor, asked: Asked, places: Sequence[int], *, preset: PromptPreset, reserve: int
 ) -> Asked:
-    """Write a prompt anew, with some of its references only.
+    """Write a prompt anew, with some of its references only; of all of them it is the same.
 
     Args:
         processor: the model's.
@@ -84,6 +84,8 @@ def ask_again(
         preset: as in `ask`.
         reserve: as in `ask`.
     """
+    if len(places) == len(asked.references):
+        return asked
     some = tuple(asked.references[place] for place in places)
     return _ask(processor, asked.clip, some, asked.instruction, asked.guide, preset, reserve)
 

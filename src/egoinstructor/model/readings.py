@@ -30,6 +30,11 @@ class Reading(NamedTuple):
     places: tuple[int, ...]
 
 
+def together(references: int) -> list[Reading]:
+    """All of so many references together, and nothing else."""
+    return [Reading(1.0, tuple(range(references)))]
+
+
 def readings(scores: Sequence[float | None]) -> list[Reading]:
     """All references together, each alone, and none; of one reference, that one and none.
 
@@ -37,17 +42,15 @@ def readings(scores: Sequence[float | None]) -> list[Reading]:
         scores: the references' similarities to the clip; where one is missing, all are taken for equally good.
     """
     if not scores:
-        return [Reading(1.0, ())]
-    places = range(len(scores))
+        return together(0)
     if len(scores) == 1:
         return [Reading(TOGETHER + ALONE, (0,)), Reading(NONE, ())]
     known = [score for score in scores if score is not None]
-    exponents = (
-        [(score - max(known)) / TEMPERATURE for score in known] if len(known) == len(scores) else [0.0] * len(scores)
-    )
-    total = sum(map(math.exp, exponents))
-    alone = [Reading(ALONE * math.exp(exponents[place]) / total, (place,)) for place in places]
-    return [Reading(TOGETHER, tuple(places)), *alone, Reading(NONE, ())]
+    if len(known) < len(scores):
+        known = [0.0] * len(scores)
+    alike = [math.exp((score - max(known)) / TEMPERATURE) for score in known]
+    alone = [Reading(ALONE * share / sum(alike), (place,)) for place, share in enumerate(alike)]
+    return [Reading(TOGETHER, tuple(range(len(scores)))), *alone, Reading(NONE, ())]
 
 
 def likeliest_of(ways: Sequence[Reading], written: Sequence[tuple[str, float]]) -> int:
