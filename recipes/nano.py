@@ -39,6 +39,7 @@ from egoinstructor.training.run_folder import MODEL_FOLDER
 from nano_steps import tokenizer
 from nano_steps.captioner import Sizes, make_captioner
 from nano_steps.clips import of_camera, read_clips
+from nano_steps.cycles import train_in_cycles
 from nano_steps.embedding import embed_split, neighbours, similarity
 from nano_steps.episodes import Episodes, Mixture
 from nano_steps.gate import same_verb_gate
@@ -157,9 +158,12 @@ class Recipe:
 
     def retriever(self) -> bool:
         """Train the retriever, with its backbone."""
+        if self._finished("retriever"):
+            return False
         options: dict[str, object] = {
             "tokenizer": self.words / tokenizer.RETRIEVER,
             "frames_cache": self.out / "frames",
+            "output_dir": self.runs["retriever"],
         }
         for prefix, split in (("train", self._split("train")), ("eval", self._split("validation"))):
             for view in ("ego", "exo"):
@@ -168,7 +172,8 @@ class Recipe:
         two = self.workers > 1 and not torch.cuda.is_available()
         if two:
             options |= TWO_PROCESSES
-        return self._train("retriever", options, self.scale.retriever, processes=1 + two)
+        self._train("retriever", options, self.scale.retriever, processes=1 + two)
+        return True
 
     def gate(self) -> bool:
         """See that the retriever finds what it has never seen.
@@ -229,7 +234,11 @@ class Recipe:
             "datapath_exo": self.kitchen,
             "feature_cache": self.out / "features",
         }
-        return self._train("captioner", options, self.scale.captioner)
+        train_in_cycles(
+            self.runs["captioner"],
+            lambda folder: self._train("captioner", {**options, "output_dir": folder}, self.scale.captioner),
+        )
+        return True
 
     def ship_model(self) -> bool:
         """Put the two models into the folder that is shipped."""
@@ -292,21 +301,17 @@ class Recipe:
     def _note(self, **values: object) -> None:
         _write(self.record, self._recorded() | values)
 
-    def _train(self, task: str, options: Mapping[str, object], more: tuple[str, ...], processes: int = 1) -> bool:
-        """Train in processes of its own, from its last checkpoint if there is one; nothing if it is finished."""
-        run = self.runs[task]
-        if self._finished(task):
-            return False
+    def _train(self, task: str, options: Mapping[str, object], more: tuple[str, ...], processes: int = 1) -> None:
+        """Train in processes of its own, from its last checkpoint if there is one."""
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
         command = [sys.executable, *(launcher if processes > 1 else []), "-m", "egoinstructor", "train"]
         command += ["--config", str(REPOSITORY / "configs" / f"nano_{task}.yaml")]
-        always = {"output_dir": run, "seed": self.seed, "resume_from_checkpoint": "last"}
+        always = {"seed": self.seed, "resume_from_checkpoint": "last"}
         always["use_cpu"] = not torch.cuda.is_available()
         command += flags({**options, **always})
         status = run_to_end([*command, *more], {"OMP_NUM_THREADS": "1"} if processes > 1 else None)
         if status:
             raise InputError(f"the {task}'s training ended with {status}; see above. The same command goes on.")
-        return True
 
 
 def _lines(file: Path) -> int:

@@ -5,6 +5,9 @@ ego                ego clips alone, no references
 ego+exo            ego clips and all of training's how-to clips, no references
 ego+exo+library    the latter, trained on with the library's clips too, so that it has met the new words
 
+Each is trained in the recipe's cycles of the learning rate, and is the mean of the last two's ends; on the library's clips
+in one more, short one.
+
 How-to clips that are learned as queries, by any of them, are captioned as an ego clip would be, not with what is said in
 them: no model has to learn two ways to say a thing. Of the library's clips that is more than retrieval is told, which reads
 what is said as it is.
@@ -31,6 +34,7 @@ from egoinstructor.training.arguments import CaptionerTrainingArguments
 from egoinstructor.training.run_folder import MODEL_FOLDER
 from nano_steps.captioner import Sizes, make_captioner
 from nano_steps.clips import read_clips
+from nano_steps.cycles import RUN, cycles, steps_a_cycle, train_in_cycles
 from nano_steps.episodes import Episodes, alone
 from nano_steps.practice import STEPS
 from nano_steps.processes import flags, run_to_end
@@ -40,11 +44,11 @@ from simkitchen_parts.references import file_name
 MODELS = ("retrieval", "ego", "ego+exo", "ego+exo+library")
 RETRIEVAL, EGO, BASE, LEARNED = MODELS
 FINE_TUNING = 0.1
-"""Steps on the library's clips, as a share of the training's; half of each batch is training's data, lest it forget."""
+"""Steps on the library's clips, as a share of a cycle's; half of each batch is training's data, lest it forget."""
 FINE_TUNING_RATE = 0.3
 """Learning rate there, as a share of the training's."""
 ALIKE = ("max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate")
-"""Options in which the models must not differ."""
+"""Options in which the models must not differ, beside the number of cycles."""
 
 
 RECORD = "config.yaml"
@@ -99,7 +103,7 @@ class Files:
     def recipes_own(self) -> Path | None:
         """The run of the captioner that the recipe has trained, or is training; None if it hasn't begun."""
         run = self.work / "captioner"
-        return run if (run / RECORD).exists() else None
+        return run if _record(run) else None
 
     def split(self, split: str) -> Path:
         """What is kept of a split, whichever of its ego clips are captioned: the library."""
@@ -112,7 +116,7 @@ class Files:
     def run(self, model: str, seed: int, split: str) -> Path:
         """A training run. The recipe's own captioner is one of them; the one that learns a library is a split's own."""
         own = self.recipes_own
-        if model == RETRIEVAL and own is not None and seed == _options(own / RECORD).get("seed"):
+        if model == RETRIEVAL and own is not None and seed == _recorded(own).get("seed"):
             return own
         name = f"{model}-{split}" if model == LEARNED else model
         return self.own / "models" / f"{name}-{seed}"
@@ -163,42 +167,46 @@ def train(files: Files, model: str, seed: int, split: str, more: Sequence[str] =
     with one_at_a_time(run):
         if (run / MODEL_FOLDER).exists():
             return False
-        options: dict[str, Any] = {"train_data": files.episodes}
+        options: dict[str, Any] = {"train_data": files.episodes, "model": run / "start"}
         if model == LEARNED:
-            start = files.model(BASE, seed, split)
-            options["max_steps"] = max(1, round(FINE_TUNING * int(chosen["max_steps"])))
-            options["learning_rate"] = FINE_TUNING_RATE * float(chosen["learning_rate"])
+            options["model"] = files.model(BASE, seed, split)
             options["train_data"] = library_data(files, split)
-        else:
-            start = run / "start"
-            if not start.exists():
-                make_captioner(
-                    files.backbone, files.tokenizer, start, seed=seed, sizes=files.sizes, practice=files.practice
-                )
-            if model != RETRIEVAL:
-                options["train_data"] = training_data(files, model)
+        elif not options["model"].exists():
+            make_captioner(
+                files.backbone, files.tokenizer, options["model"], seed=seed, sizes=files.sizes, practice=files.practice
+            )
         if model != RETRIEVAL:  # no references
             options |= {"shots": 0, "shots_schedule": 0}
+        if model in (EGO, BASE):
+            options["train_data"] = training_data(files, model)
+        if model == LEARNED:
+            options["max_steps"] = max(1, round(FINE_TUNING * steps_a_cycle(chosen)))
+            options["learning_rate"] = FINE_TUNING_RATE * float(chosen["learning_rate"])
+            options |= {"lr_scheduler_type": "cosine", "lr_scheduler_kwargs": "{}"}
         options |= {
-            "model": start,
             "datapath_ego": files.data,
             "datapath_exo": files.data,
-            "output_dir": run,
             "feature_cache": files.features,
             "seed": seed,
             "eval_strategy": "no",
             "resume_from_checkpoint": "last",
         }
-        command = [sys.executable, "-m", "egoinstructor", "train", "--config", str(files.config), *more]
-        command += flags(options)
+
+        def to_end(folder: Path) -> None:
+            command = [sys.executable, "-m", "egoinstructor", "train", "--config", str(files.config), *more]
+            status = run_to_end([*command, *flags({**options, "output_dir": folder})])
+            if status:
+                raise InputError(f"the training of {run.name} ended with {status}; its own message is above.")
+
         print(f"training {run.name}", file=sys.stderr, flush=True)
         began = time.perf_counter()
         try:
-            status = run_to_end(command)
+            if model == LEARNED:
+                to_end(run)
+            else:
+                train_in_cycles(run, to_end)
         finally:  # interrupted or not
             Journal(run / "time.jsonl").add({"seconds": round(time.perf_counter() - began, 1)})
-        if status:
-            raise InputError(f"the training of {run.name} ended with {status}; its own message is above.")
     return True
 
 
@@ -211,6 +219,18 @@ def one_at_a_time(folder: Path) -> AbstractContextManager[None]:
     return one_run(folder, waits=waits)
 
 
+def _record(run: Path) -> Path | None:
+    """What a run that has begun says of its options."""
+    return next((file for folder in (run, run / RUN) if (file := folder / RECORD).exists()), None)
+
+
+def _recorded(run: Path) -> dict[str, Any]:
+    file = _record(run)
+    if file is None:
+        raise InputError(f"{run} has no {RECORD}, which says how it was trained; train it again.")
+    return _options(file)
+
+
 def check_alike(files: Files, models: Sequence[str], seeds: Sequence[int], split: str) -> None:
     """See that models were trained for the same number of steps, in batches of the same size, at the same rate.
 
@@ -221,14 +241,11 @@ def check_alike(files: Files, models: Sequence[str], seeds: Sequence[int], split
     """
     for kind in ((RETRIEVAL, EGO, BASE), (LEARNED,)):
         runs = [files.run(model, seed, split) for model in models if model in kind for seed in seeds]
-        for run in runs:
-            if not (run / RECORD).exists():
-                raise InputError(f"{run} has no {RECORD}, which says how it was trained; train it again.")
-        check_same({str(run): _options(run / RECORD) for run in runs})
+        check_same({str(run): _recorded(run) for run in runs})
 
 
 def check_same(trainings: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse trainings that differ in one of `ALIKE`.
+    """Refuse trainings that differ in their cycles, or in one of `ALIKE`.
 
     Args:
         trainings: the options of each by its name.
@@ -237,10 +254,13 @@ def check_same(trainings: Mapping[str, Mapping[str, Any]]) -> None:
         InputError: naming what differs.
     """
     defaults = {field.name: field.default for field in dataclasses.fields(CaptionerTrainingArguments)}
-    told = {name: {key: float(options.get(key, defaults[key])) for key in ALIKE} for name, options in trainings.items()}
+    told = {
+        name: {"cycles": float(cycles(options))} | {key: float(options.get(key, defaults[key])) for key in ALIKE}
+        for name, options in trainings.items()
+    }
     for name, values in told.items():
         first, wanted = next(iter(told.items()))
-        if differs := [f"{key} {values[key]:g}, not {wanted[key]:g}" for key in ALIKE if values[key] != wanted[key]]:
+        if differs := [f"{key} {values[key]:g}, not {wanted[key]:g}" for key in wanted if values[key] != wanted[key]]:
             raise InputError(
                 f"{name}: {', '.join(differs)} as in {first}. Models are compared after the same training: give all the "
                 "same options, or remove what was trained with others."
@@ -250,11 +270,7 @@ def check_same(trainings: Mapping[str, Mapping[str, Any]]) -> None:
 def _begun(files: Files) -> dict[str, dict[str, Any]]:
     """The options of all trainings that have begun, but for those on a library."""
     runs = [files.work / "captioner", *sorted((files.own / "models").glob("*"))]
-    return {
-        str(run): _options(run / RECORD)
-        for run in runs
-        if (run / RECORD).exists() and not run.name.startswith(f"{LEARNED}-")
-    }
+    return {str(run): _recorded(run) for run in runs if _record(run) and not run.name.startswith(f"{LEARNED}-")}
 
 
 def _options(file: Path) -> dict[str, Any]:
@@ -265,12 +281,21 @@ def read_options(config: Path, more: Sequence[str]) -> dict[str, Any]:
     """The options of a training as they will count.
 
     Raises:
-        InputError: a training that isn't limited by steps: models could not be given the same number.
+        InputError: a training that isn't limited by steps: models could not be given the same number; or one of whose cycles
+            there would be no mean.
     """
     options = _options(config)
-    options |= {name.removeprefix("--"): value for name, value in zip(more[::2], more[1::2], strict=True)}
+    options |= {
+        name.removeprefix("--"): yaml.safe_load(value) for name, value in zip(more[::2], more[1::2], strict=True)
+    }
     if int(options.get("max_steps", 0)) < 1:
         raise InputError(f"{config} has no max_steps: every model must be trained for the same number of steps.")
+    steps, number, saved = int(options["max_steps"]), cycles(options), int(options["save_steps"])
+    if number < 2 or steps % (number * saved):
+        raise InputError(
+            f"{steps} steps in {number} cycles, saved every {saved}: there must be two or more (num_cycles, in "
+            "lr_scheduler_kwargs), and each must end with a checkpoint, for the mean of the last two."
+        )
     return options
 
 
@@ -319,10 +344,12 @@ def library_data(files: Files, split: str) -> Path:
 
 
 def training_facts(run: Path) -> dict[str, Any]:
-    """Steps, mean loss and seconds of a finished run, as far as it says."""
+    """Steps and seconds of a finished run, as far as it says."""
     facts: dict[str, Any] = {}
-    last = {name: value for line in _lines(run / "metrics.jsonl") for name, value in line.items()}
-    for name, key in (("steps", "step"), ("loss", "train_loss"), ("seconds", "train_runtime")):
+    record = _record(run)
+    lines = _lines(record.with_name("metrics.jsonl")) if record else []
+    last = {name: value for line in lines for name, value in line.items()}
+    for name, key in (("steps", "step"), ("seconds", "train_runtime")):
         if key in last:
             facts[name] = last[key]
     if times := _lines(run / "time.jsonl"):  # of all attempts

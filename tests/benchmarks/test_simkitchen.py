@@ -417,7 +417,7 @@ def test_what_is_missing_is_trained(rendered, tmp_path):
     Episodes(clips, similarity=lambda *_: 0.5).write(work / "episodes.jsonl", 8, seed=0, prefix="train/")
     sizes = Sizes(16, 1, 2, 2, 1, 2, 4, 2, 4, num_frames=2, max_length=512)
     files = Files(rendered, work, ROOT / "configs" / "nano_captioner.yaml", sizes, practice=2)
-    more = ["--max_steps", "2", "--per_device_train_batch_size", "2", "--bf16", "false"]
+    more = ["--max_steps", "4", "--save_steps", "2", "--per_device_train_batch_size", "2", "--bf16", "false"]
     for model in ("retrieval", "ego+exo+library"):  # the second needs ego+exo first
         assert train(files, model, 1, "test", more)
         assert not train(files, model, 1, "test", more)
@@ -425,17 +425,23 @@ def test_what_is_missing_is_trained(rendered, tmp_path):
     facts = {
         model: training_facts(files.run(model, 1, "test")) for model in ("retrieval", "ego+exo", "ego+exo+library")
     }
-    assert [fact["steps"] for fact in facts.values()] == [2, 2, 1]
+    assert [fact["steps"] for fact in facts.values()] == [4, 4, 1]
     assert all(fact["seconds"] > 0 for fact in facts.values())
-    with pytest.raises(InputError, match="max_steps 3, not 2"):
-        train(files, "ego", 0, "test", ["--max_steps", "3", *more[2:]])
+    with pytest.raises(InputError, match="max_steps 8, not 4"):
+        train(files, "ego", 0, "test", ["--max_steps", "8", *more[2:]])
+
+
+@pytest.mark.parametrize("more", [["--max_steps", "12001"], ["--lr_scheduler_kwargs", "{}"], ["--save_steps", "4000"]])
+def test_a_training_of_which_there_is_no_mean(more):
+    with pytest.raises(InputError, match="each must end with a checkpoint"):
+        models.read_options(ROOT / "configs" / "nano_captioner.yaml", more)
 
 
 def test_the_recipes_own_captioner_is_one_of_them(tmp_path):
     files = Files(tmp_path, tmp_path, tmp_path)
     assert files.run("retrieval", 0, "test") == tmp_path / "benchmark" / "models" / "retrieval-0"
-    (tmp_path / "captioner").mkdir()
-    (tmp_path / "captioner" / "config.yaml").write_text("task: captioner\nseed: 0\n", "utf-8")
+    (tmp_path / "captioner" / "cycles").mkdir(parents=True)
+    (tmp_path / "captioner" / "cycles" / "config.yaml").write_text("task: captioner\nseed: 0\n", "utf-8")
     assert files.run("retrieval", 0, "test") == tmp_path / "captioner"
     assert files.run("retrieval", 1, "test") != tmp_path / "captioner"
     assert files.run("ego", 0, "test") != tmp_path / "captioner"
@@ -443,8 +449,8 @@ def test_the_recipes_own_captioner_is_one_of_them(tmp_path):
 
 def test_the_recipes_own_captioner_is_not_trained_here(rendered, tmp_path):
     files = Files(rendered, tmp_path, tmp_path / "none.yaml")
-    (tmp_path / "captioner").mkdir()
-    (tmp_path / "captioner" / "config.yaml").write_text("seed: 0\n", "utf-8")
+    (tmp_path / "captioner" / "cycles").mkdir(parents=True)
+    (tmp_path / "captioner" / "cycles" / "config.yaml").write_text("seed: 0\n", "utf-8")
     with pytest.raises(InputError, match=r"finish recipes/nano\.py"):
         train(files, "retrieval", 0, "test")
 
@@ -455,14 +461,18 @@ def test_models_are_compared_after_the_same_training(tmp_path):
     told["ego+exo+library"] = "max_steps: 1\n"
     for model, text in told.items():
         for seed in (0, 1):
-            files.run(model, seed, "test").mkdir(parents=True)
-            (files.run(model, seed, "test") / "config.yaml").write_text(text, "utf-8")
+            folder = files.run(model, seed, "test") / ("" if model == "ego+exo+library" else "cycles")
+            folder.mkdir(parents=True)
+            (folder / "config.yaml").write_text(text, "utf-8")
     check_alike(files, list(told), (0, 1), "test")
-    record = files.run("ego", 1, "test") / "config.yaml"
+    record = files.run("ego", 1, "test") / "cycles" / "config.yaml"
     record.write_text(f"{told['ego']}per_device_train_batch_size: 64\nmax_steps: 8\n", "utf-8")
     with pytest.raises(
         InputError, match=r"ego-1: max_steps 8, not 9, per_device_train_batch_size 64, not \d+ as in .*al-0"
     ):
+        check_alike(files, list(told), (0, 1), "test")
+    record.write_text(f"{told['ego']}lr_scheduler_kwargs: {{num_cycles: 2}}\n", "utf-8")
+    with pytest.raises(InputError, match=r"ego-1: cycles 2, not 1"):
         check_alike(files, list(told), (0, 1), "test")
     record.unlink()
     with pytest.raises(InputError, match=r"ego-1 has no config\.yaml"):

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import AutoTokenizer, ResNetConfig, ResNetModel
 
 from egoinstructor.checkpoints.loading import load
@@ -22,10 +23,12 @@ from egoinstructor.retriever.preprocessing import Preprocessing
 from egoinstructor.simulation import names
 from egoinstructor.simulation.catalogue import nouns
 from egoinstructor.simulation.narration import ego_narration
+from egoinstructor.training.base_trainer import COMPLETE, WEIGHTS
 from egoinstructor.training.metadata import read_metadata
 from nano_steps import processes
 from nano_steps.captioner import Sizes, make_captioner
 from nano_steps.clips import is_invented, of_camera, read_clips
+from nano_steps.cycles import LAST_END, train_in_cycles
 from nano_steps.embedding import embed_split, neighbours
 from nano_steps.episodes import Episodes, Mixture, fresh_names, renew
 from nano_steps.gate import same_verb_gate
@@ -131,6 +134,41 @@ def test_a_captioner_starts_over_the_retrievers_eye(backbone, words, tmp_path, s
 
 
 # ---------------------------------------------------------------------- episodes
+
+
+def test_the_mean_of_the_last_two_cycles_ends(resnet_captioner, tmp_path):
+    """The eye, which is frozen, stays what it is to the bit; what is trained already is not trained again."""
+    run, asked = tmp_path / "run", []
+
+    def train(folder):
+        asked.append(folder)
+        model, processor = load(resnet_captioner, dtype=torch.float32)
+        trained = {n: w for n, w in model.named_parameters() if not n.startswith("vision_encoder.")}
+        for step, change in ((4, 5), (8, 2), (12, 1)):
+            checkpoint = folder / f"checkpoint-{step}"
+            checkpoint.mkdir(parents=True)
+            save_file({name: weights.detach() + change for name, weights in trained.items()}, checkpoint / WEIGHTS)
+            (checkpoint / COMPLETE).touch()
+        with torch.no_grad():
+            for weights in trained.values():
+                weights += change
+        (folder / "config.yaml").write_text("max_steps: 12\nlr_scheduler_kwargs: {num_cycles: 3}\n")
+        for part in (model, processor):
+            part.save_pretrained(folder / "model")
+
+    train_in_cycles(run, train)
+    start, model = load(resnet_captioner, dtype=torch.float32)[0], load(run / "model")[0]
+    for name, weights in model.state_dict().items():
+        before = start.state_dict()[name]
+        if name.startswith("vision_encoder."):
+            assert torch.equal(weights, before), name
+        else:
+            torch.testing.assert_close(weights, before + 1 + (1 - LAST_END), msg=name)
+    shutil.rmtree(run / "model")
+    (asked[0] / "checkpoint-8" / COMPLETE).unlink()
+    with pytest.raises(InputError, match="checkpoint-8 is missing"):
+        train_in_cycles(run, train)
+    assert asked == [run / "cycles"]
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,6 @@ from transformers import CLIPVisionModel
 
 from egoinstructor.retriever.cross_view import CrossViewConfig
 from egoinstructor.training.arguments import parse
-from egoinstructor.training.dataset import ShotsSchedule
 from egoinstructor.training.options import split_task
 from egoinstructor.training.original_command import translate
 from egoinstructor.training.retriever_arguments import RetrieverTrainingArguments, parse_retriever
@@ -149,9 +148,8 @@ def test_nanos_captioner_learns_to_read():
     model, data, training = parse(NANO["captioner"], more)
     assert split_task(NANO["captioner"], [])[0] == "captioner"
     assert (model.train_decoder, data.shots, data.reference_order) == (True, 4, "score")
-    shots = ShotsSchedule.parse(data.shots_schedule, data.shots)
-    assert [shots.at(progress) for progress in (0, 0.2, 0.9)] == [1, 2, 4]
-    assert data.no_reference_share == 0.4
+    assert [data.shots_by_progress().at(progress) for progress in (0, 0.1, 0.9)] == [1, 2, 4]
+    assert [data.alone_by_progress().at(progress) for progress in (0, 0.9)] == [0.4, 0.7]
     assert (training.loss_on, training.per_device_train_batch_size, training.bf16) == ("query", 32, True)
 
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from egoinstructor.errors import InputError
 from egoinstructor.model.configuration import IGNORE
-from egoinstructor.training.dataset import CaptionDataset, Collator, Draw, EpochSampler, ShotsSchedule
+from egoinstructor.training.dataset import CaptionDataset, Collator, Draw, EpochSampler
 from egoinstructor.training.failures import FailureLog, TrainingError
 from egoinstructor.training.metadata import read_metadata
+from egoinstructor.training.schedule import Schedule
 
 # ---------------------------------------------------------------------- which samples, when
 
@@ -44,13 +45,20 @@ def test_epochs_differ_and_can_be_repeated():
     assert order(None, 3) == list(range(30))
 
 
-def test_shots_schedule():
-    schedule = ShotsSchedule.parse("1@0.15,2@0.4,4", 9)
+def test_a_schedule():
+    schedule = Schedule.parse("shots_schedule", "1@0.15,2@0.4,4", int)
     assert [schedule.at(p) for p in (0, 0.14, 0.15, 0.39, 0.4, 0.99, 1.0)] == [1, 1, 2, 2, 4, 4, 4]
-    assert [ShotsSchedule.parse(None, 3).at(p) for p in (0, 1)] == [3, 3]
-    for wrong in ("", "x", "1@0.5", "1@0.5,2@0.4,3", "1@0,2", "-1", "1@0.5,2,3"):
-        with pytest.raises(InputError, match="shots_schedule"):
-            ShotsSchedule.parse(wrong, 3)
+    assert [Schedule.parse("shots_schedule", "3", int).at(p) for p in (0, 1)] == [3, 3]
+    shares = Schedule.parse("no_reference_share", "0.4@0.5,1", float, high=1)
+    assert [shares.at(p) for p in (0, 0.49, 0.5, 1)] == [0.4, 0.4, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "wrong", ["", "x", "1@0.5", "1@0.5,2@0.4,3", "1@0,2", "-1", "1@0.5,2,3", "0.5", "9", "1@0.5,9"]
+)
+def test_no_schedule(wrong):
+    with pytest.raises(InputError, match=f"shots_schedule={wrong!r}"):
+        Schedule.parse("shots_schedule", wrong, int, high=8)
 
 
 # ---------------------------------------------------------------------- what is in them
@@ -77,8 +85,12 @@ def samples(short_videos, tmp_path):
     return lambda: read_metadata(path).samples(root, root)
 
 
+def constant(number):
+    return Schedule(((number, 1.0),))
+
+
 def dataset(samples, toy, **options):
-    options = {"schedule": ShotsSchedule.parse(None, 2), "num_frames": 4, "seed": 5, **options}
+    options = {"shots": constant(2), "num_frames": 4, "seed": 5, **options}
     return CaptionDataset(samples, toy[1], **options)
 
 
@@ -106,17 +118,18 @@ def test_an_item(samples, toy):
 
 
 def test_schedule_and_samples_without_references(samples, toy):
-    schedule = ShotsSchedule.parse("1@0.5,3", 0)
-    data = dataset(samples(), toy, schedule=schedule)
+    data = dataset(samples(), toy, shots=Schedule(((1, 0.5), (3, 1.0))))
     assert [len(data[Draw(0, 0, p)].clips) for p in (0.1, 0.9)] == [2, 4]
-    alone = dataset(samples(), toy, no_reference_share=1.0)
+    alone = dataset(samples(), toy, no_reference_share=constant(1.0))
     assert [len(alone[Draw(0, i)].clips) for i in range(4)] == [1] * 4
-    some = dataset(samples(), toy, no_reference_share=0.5)
+    some = dataset(samples(), toy, no_reference_share=constant(0.5))
     batches = [{len(some[Draw(0, i, batch=batch)].clips) for i in range(4)} for batch in range(64)]
     assert {1} in batches
     assert {3} in batches
     assert {1, 3} not in batches, "a batch is with references or without"
     assert 20 < batches.count({1}) < 44
+    later = dataset(samples(), toy, no_reference_share=Schedule(((0.0, 0.5), (1.0, 1.0))))
+    assert [len(later[Draw(0, 0, progress)].clips) for progress in (0.4, 0.6)] == [3, 1]
 
 
 def test_shuffled_references_are_the_first_ones_in_any_order(samples, toy):
@@ -162,7 +175,7 @@ def test_references_in_the_order_of_their_scores_are_the_first_ones(samples, toy
 def test_the_least_relevant_is_left_out_before_the_order_is_drawn(samples, toy, monkeypatch):
     whole = dataset(samples(), toy)[Draw(0, 0)].prompt
     monkeypatch.setattr(toy[1], "max_length", len(whole.input_ids))
-    data = dataset(samples(), toy, schedule=ShotsSchedule.parse(None, 3), reference_order="random")
+    data = dataset(samples(), toy, shots=constant(3), reference_order="random")
     orders = set()
     for epoch in range(8):
         item = data[Draw(epoch, 0)]

@@ -148,7 +148,7 @@ def accuracy(trainer: CaptionerTrainer, samples: Sequence[Sample] | None = None)
     """The share of held-out samples with the exact caption: of those that are seen alone, and of those with a word read."""
     dataset: CaptionDataset = trainer.eval_dataset
     if samples is not None:
-        dataset = CaptionDataset(samples, dataset.processor, schedule=dataset.schedule, cache=dataset.cache)
+        dataset = CaptionDataset(samples, dataset.processor, shots=dataset.shots, cache=dataset.cache)
     lines = [caption_sample(trainer.model, dataset.processor, dataset, i) for i in range(len(dataset))]
     exact = [line["caption"] == line["answer"] for line in lines]
     return float(np.mean(exact[::2])), float(np.mean(exact[1::2]))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from egoinstructor.errors import InputError
 from egoinstructor.training.options import RunArguments, parse_options
+from egoinstructor.training.schedule import Schedule
 
 REFERENCE_ORDERS = ("listed", "random", "score")
 
@@ -81,8 +82,9 @@ class DataArguments:
     reference_order: str = "listed"
     """"listed": as the sample has them; "random": drawn anew each epoch, so that their places tell nothing; "score": by the
     `score` that a JSONL gives them, highest first, as a library would. Which of them are shown is decided before."""
-    no_reference_share: float = 0.0
-    """Share of batches that are read without references: whole ones, as their prompts are short."""
+    no_reference_share: str = "0"
+    """Share of batches that are read without references: whole ones, as their prompts are short. One number, or several by
+    progress: "0.4@0.5,0.7"."""
     feature_cache: str | None = None
     """Folder that keeps the frozen vision encoder's outputs; turns jitter off."""
     feature_cache_gb: float = 100.0
@@ -96,10 +98,12 @@ class DataArguments:
 
     def __post_init__(self) -> None:
         """Check what has a range."""
-        shares = ("no_reference_share", "max_failure_rate", "feature_dropout", "frame_dropout")
+        shares = ("max_failure_rate", "feature_dropout", "frame_dropout")
         for name, low, high in (*((share, 0, 1) for share in shares), ("shots", 0, 1000)):
             if not low <= getattr(self, name) <= high:
                 raise InputError(f"{name}={getattr(self, name)}; it must lie between {low} and {high}.")
+        self.shots_by_progress()
+        self.alone_by_progress()
         if self.reference_order not in REFERENCE_ORDERS:
             raise InputError(f"reference_order={self.reference_order!r}; choose one of {', '.join(REFERENCE_ORDERS)}.")
         if not self.train_data:
@@ -111,6 +115,15 @@ class DataArguments:
                 f"feature_dropout={self.feature_dropout}, frame_dropout={self.frame_dropout}: they change what a "
                 "feature_cache keeps, and there is none. Name one, or vary the frames with jitter."
             )
+
+    def shots_by_progress(self) -> Schedule[int]:
+        """`shots_schedule`, or `shots` throughout."""
+        text = str(self.shots) if self.shots_schedule is None else self.shots_schedule
+        return Schedule.parse("shots_schedule", text, int)
+
+    def alone_by_progress(self) -> Schedule[float]:
+        """`no_reference_share`."""
+        return Schedule.parse("no_reference_share", self.no_reference_share, float, high=1)
 
 
 @dataclass

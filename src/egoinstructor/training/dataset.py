@@ -22,6 +22,7 @@ from egoinstructor.model.prompt import TRAINING, Prompt, clean_instruction, last
 from egoinstructor.records import Clip
 from egoinstructor.training.feature_cache import FeatureCache
 from egoinstructor.training.metadata import Candidate, Sample
+from egoinstructor.training.schedule import Schedule
 from egoinstructor.video.decode import load_video
 
 
@@ -85,40 +86,6 @@ class EpochSampler(Sampler[Draw]):
             yield Draw(self.epoch, order[turn] if turn < self.size else None, progress, turn // self.multiple)
 
 
-@dataclass(frozen=True, slots=True)
-class ShotsSchedule:
-    """How many references a sample has, by the progress of the run.
-
-    Args:
-        steps: (shots, until), the last until 1.
-    """
-
-    steps: tuple[tuple[int, float], ...]
-
-    @classmethod
-    def parse(cls, text: str | None, shots: int) -> ShotsSchedule:
-        """Read "1@0.15,2@0.4,4": one up to 15 % of the run, two up to 40 %, then four; None: `shots` throughout.
-
-        Raises:
-            InputError: another form, or shares that don't rise to below 1.
-        """
-        if text is None:
-            return cls(((shots, 1.0),))
-        try:
-            parts = [part.split("@") for part in text.split(",")]
-            steps = tuple((int(part[0]), float(part[1]) if len(part) == 2 else 1.0) for part in parts)
-        except ValueError as error:
-            raise InputError(f"shots_schedule={text!r}; write it as '1@0.15,2@0.4,4'.") from error
-        ends = [end for _, end in steps]
-        if ends != sorted(set(ends)) or not all(0 < end < 1 for end in ends[:-1]) or ends[-1] != 1 or min(steps)[0] < 0:
-            raise InputError(f"shots_schedule={text!r}: shares must rise between 0 and 1, the last step has none.")
-        return cls(steps)
-
-    def at(self, progress: float) -> int:
-        """References at this point of the run, from 0 to 1."""
-        return next((shots for shots, until in self.steps if progress < until), self.steps[-1][0])
-
-
 @dataclass(slots=True)
 class Item:
     """One sample, read. Without a prompt there is nothing to learn in it.
@@ -159,9 +126,9 @@ class CaptionDataset(Dataset[Item]):
         samples: from `read_metadata`.
         processor: the model's.
         num_frames: frames a clip; None for the processor's.
-        schedule: how many references.
+        shots: how many references.
         reference_order: of the chosen ones that have room: "listed", "random" or "score", as the option of that name says.
-        no_reference_share: share of batches without any: whole ones, as they are short.
+        no_reference_share: share of batches without any: whole ones, as they are short. None: none is.
         seed: of everything drawn.
         jitter: draw frames at random within their part of a segment, and the case of the instruction's first letter.
         cache: the frozen vision encoder's outputs.
@@ -176,9 +143,9 @@ class CaptionDataset(Dataset[Item]):
         processor: EgoInstructorProcessor,
         *,
         num_frames: int | None = None,
-        schedule: ShotsSchedule,
+        shots: Schedule[int],
         reference_order: str = "listed",
-        no_reference_share: float = 0.0,
+        no_reference_share: Schedule[float] | None = None,
         seed: int = 0,
         jitter: bool = False,
         cache: FeatureCache | None = None,
@@ -190,9 +157,9 @@ class CaptionDataset(Dataset[Item]):
         self.samples = samples
         self.processor = processor
         self.num_frames = num_frames or processor.num_frames
-        self.schedule = schedule
+        self.shots = shots
         self.reference_order = reference_order
-        self.no_reference_share = no_reference_share
+        self.no_reference_share = no_reference_share or Schedule(((0.0, 1.0),))
         self.seed = seed
         self.jitter = jitter
         self.cache = cache
@@ -208,8 +175,9 @@ class CaptionDataset(Dataset[Item]):
         sample = self.samples[draw.index]
         rng = random.Random(f"{self.seed}/{draw.epoch}/{draw.index}")
         item = Item(sample.id)
-        shots = self.schedule.at(draw.progress)
-        if random.Random(f"{self.seed}/{draw.epoch}/batch {draw.batch}").random() < self.no_reference_share:
+        shots = self.shots.at(draw.progress)
+        alone = self.no_reference_share.at(draw.progress)
+        if random.Random(f"{self.seed}/{draw.epoch}/batch {draw.batch}").random() < alone:
             shots = 0
         query = self._read(item, sample, rng)
         if query is None:

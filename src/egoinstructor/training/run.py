@@ -17,12 +17,13 @@ from egoinstructor.model.processing import EgoInstructorProcessor
 from egoinstructor.model.revision import weights_revision
 from egoinstructor.training.arguments import Arguments, CaptionerTrainingArguments, DataArguments, ModelArguments
 from egoinstructor.training.callbacks import RunRecord, SampleCaptions
-from egoinstructor.training.dataset import CaptionDataset, Collator, ShotsSchedule
+from egoinstructor.training.dataset import CaptionDataset, Collator
 from egoinstructor.training.failures import FailureLog
 from egoinstructor.training.feature_cache import FeatureCache
 from egoinstructor.training.lora import add_lora, merge_lora
 from egoinstructor.training.metadata import Sample, read_metadata
 from egoinstructor.training.run_folder import MODEL_FOLDER, drive, require_reporters, resume_from
+from egoinstructor.training.schedule import Schedule
 from egoinstructor.training.trainer import CaptionerTrainer
 
 logger = logging.getLogger(__name__)
@@ -69,14 +70,13 @@ def build_trainer(arguments: Arguments) -> CaptionerTrainer:
     folder.mkdir(parents=True, exist_ok=True)
     cache = _cache(model, processor, data, options)
     train_samples, eval_samples = read_samples(data)
-    schedule = ShotsSchedule.parse(data.shots_schedule, data.shots)
     common: dict[str, Any] = {"num_frames": data.num_frames, "seed": options.seed, "cache": cache}
     train_dataset = CaptionDataset(
         train_samples,
         processor,
-        schedule=schedule,
+        shots=data.shots_by_progress(),
         reference_order=data.reference_order,
-        no_reference_share=data.no_reference_share,
+        no_reference_share=data.alone_by_progress(),
         jitter=data.jitter,
         **common,
     )
@@ -86,7 +86,7 @@ def build_trainer(arguments: Arguments) -> CaptionerTrainer:
         eval_dataset = CaptionDataset(
             eval_samples,
             processor,
-            schedule=ShotsSchedule.parse(None, data.shots),
+            shots=Schedule(((data.shots, 1.0),)),
             reference_order="listed" if data.reference_order == "random" else data.reference_order,
             **common,
         )
