@@ -356,7 +356,7 @@ def test_a_corrupt_video_in_the_set(options, data, tmp_path):
         ({"shots": -1}, "shots=-1"),
         ({"loss_on": "some"}, "loss_on='some'"),
         ({"reference_order": "any"}, "reference_order='any'"),
-        ({"no_reference_share": 2}, "no_reference_share=2"),
+        ({"no_reference_share": 2}, "no_reference_share='2'"),
         ({"shots_schedule": "4@2"}, "shots_schedule"),
         ({"model": "x"}, "name exactly one"),
         ({"dtype": "int8"}, "dtype='int8'"),

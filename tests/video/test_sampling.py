@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from egoinstructor.errors import InputError, VideoError
@@ -53,7 +53,8 @@ def test_segment_centers_stay_in_the_segment_and_in_order(start, length, num_fra
     check(segment_centers(start, start + length, num_frames, rng), num_frames, start, start + length - 1)
 
 
-@given(start=seconds, length=st.floats(0, 100), num_frames=frames, fps=st.floats(1, 120), seed=seeds)
+@given(start=seconds, length=st.floats(0, 100), num_frames=frames, fps=st.floats(0.1, 120), seed=seeds)
+@example(start=1.5, length=0.0, num_frames=1, fps=1.0, seed=None)
 def test_ego_segment(start, length, num_frames, fps, seed):
     rng = None if seed is None else random.Random(seed)
     last = round(max(start + length, start + 1) * fps)

@@ -63,10 +63,12 @@ def ego_segment(
 ) -> list[int]:
     """Frames of a segment of a video stored in pieces (Ego4D), numbered through all pieces.
 
-    A segment shorter than a second is stretched to one.
+    A segment shorter than a second is stretched to one, and has a frame even where that rounds to none (1.5 to 2.5 s at one
+    frame a second: both are 2).
     """
     end_second = max(end_second, start_second + 1)
-    return segment_centers(round(start_second * fps), round(end_second * fps), num_frames, rng)
+    start_frame = round(start_second * fps)
+    return segment_centers(start_frame, max(round(end_second * fps), start_frame + 1), num_frames, rng)
 
 
 def exo_segment(
