@@ -31,7 +31,7 @@ from egoinstructor.errors import InputError
 from egoinstructor.fields import json_lines
 from egoinstructor.journal import Journal, one_run, whole_file
 from egoinstructor.training.arguments import CaptionerTrainingArguments
-from egoinstructor.training.run_folder import MODEL_FOLDER
+from egoinstructor.training.run_folder import MODEL_FOLDER, RECORD
 from nano_steps.captioner import Sizes, make_captioner
 from nano_steps.clips import read_clips
 from nano_steps.cycles import RUN, cycles, steps_a_cycle, train_in_cycles
@@ -49,10 +49,6 @@ FINE_TUNING_RATE = 0.3
 """Learning rate there, as a share of the training's."""
 ALIKE = ("max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate")
 """Options in which the models must not differ, beside the number of cycles."""
-
-
-RECORD = "config.yaml"
-"""What a run says of its options, as far as they are not the defaults."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,23 +163,25 @@ def train(files: Files, model: str, seed: int, split: str, more: Sequence[str] =
     with one_at_a_time(run):
         if (run / MODEL_FOLDER).exists():
             return False
-        options: dict[str, Any] = {"train_data": files.episodes, "model": run / "start"}
+        options: dict[str, Any] = {"train_data": files.episodes}
         if model == LEARNED:
-            options["model"] = files.model(BASE, seed, split)
-            options["train_data"] = library_data(files, split)
-        elif not options["model"].exists():
-            make_captioner(
-                files.backbone, files.tokenizer, options["model"], seed=seed, sizes=files.sizes, practice=files.practice
-            )
-        if model != RETRIEVAL:  # no references
-            options |= {"shots": 0, "shots_schedule": 0}
-        if model in (EGO, BASE):
-            options["train_data"] = training_data(files, model)
-        if model == LEARNED:
+            start = files.model(BASE, seed, split)
             options["max_steps"] = max(1, round(FINE_TUNING * steps_a_cycle(chosen)))
             options["learning_rate"] = FINE_TUNING_RATE * float(chosen["learning_rate"])
             options |= {"lr_scheduler_type": "cosine", "lr_scheduler_kwargs": "{}"}
+            options["train_data"] = library_data(files, split)
+        else:
+            start = run / "start"
+            if not start.exists():
+                make_captioner(
+                    files.backbone, files.tokenizer, start, seed=seed, sizes=files.sizes, practice=files.practice
+                )
+            if model != RETRIEVAL:
+                options["train_data"] = training_data(files, model)
+        if model != RETRIEVAL:  # no references
+            options |= {"shots": 0, "shots_schedule": 0}
         options |= {
+            "model": start,
             "datapath_ego": files.data,
             "datapath_exo": files.data,
             "feature_cache": files.features,

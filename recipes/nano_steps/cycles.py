@@ -19,7 +19,7 @@ from egoinstructor.checkpoints.loading import load
 from egoinstructor.checkpoints.writing import whole_folder
 from egoinstructor.errors import InputError
 from egoinstructor.training.base_trainer import COMPLETE, WEIGHTS
-from egoinstructor.training.run_folder import MODEL_FOLDER
+from egoinstructor.training.run_folder import MODEL_FOLDER, RECORD
 
 RUN = "cycles"
 """Folder of the training, beside that of the mean."""
@@ -51,7 +51,7 @@ def train_in_cycles(run: Path, train: Callable[[Path], object]) -> None:
     folder = run / RUN
     if not (folder / MODEL_FOLDER).exists():
         train(folder)
-    options = yaml.safe_load((folder / "config.yaml").read_text("utf-8"))
+    options = yaml.safe_load((folder / RECORD).read_text("utf-8"))
     end = folder / f"{PREFIX_CHECKPOINT_DIR}-{int(options['max_steps']) - steps_a_cycle(options)}"
     if not (end / COMPLETE).exists():
         raise InputError(

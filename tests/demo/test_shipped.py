@@ -112,10 +112,7 @@ def test_the_demo_with_what_is_shipped(tmp_path, capsys):
 def test_retrieval_helps_in_the_demo(tmp_path, capsys):
     assert main(["demo", "--out", str(tmp_path / "d"), "--json"]) == 0
     counts = json.loads(capsys.readouterr().out.splitlines()[-1])["counts"][-1]
-    recorded = json.loads(GOLDEN.read_text("utf-8"))["exact"]
-    assert recorded["with references"] > recorded["without"]
-    assert counts["exact"] >= recorded["with references"] - FLIPS
-    assert counts["exact_without_retrieval"] <= recorded["without"] + FLIPS
+    assert counts["exact"] > counts["exact_without_retrieval"]
 
 
 # ------------------------------------------------------------------------------------------- the wheel

@@ -133,9 +133,6 @@ def test_a_captioner_starts_over_the_retrievers_eye(backbone, words, tmp_path, s
     assert weights[0] == weights[1] != weights[2]
 
 
-# ---------------------------------------------------------------------- episodes
-
-
 def test_the_mean_of_the_last_two_cycles_ends(resnet_captioner, tmp_path):
     """The eye, which is frozen, stays what it is to the bit; what is trained already is not trained again."""
     run, asked = tmp_path / "run", []
@@ -169,6 +166,9 @@ def test_the_mean_of_the_last_two_cycles_ends(resnet_captioner, tmp_path):
     with pytest.raises(InputError, match="checkpoint-8 is missing"):
         train_in_cycles(run, train)
     assert asked == [run / "cycles"]
+
+
+# ---------------------------------------------------------------------- episodes
 
 
 @pytest.fixture(scope="session")

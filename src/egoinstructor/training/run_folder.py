@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 MODEL_FOLDER = "model"
 """Where a finished run puts what `from_pretrained` opens."""
+RECORD = "config.yaml"
+"""What a run says of its options, as far as they are not the defaults."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -104,7 +106,7 @@ def write_record(arguments: Sequence[Any], task: str, folder: Path) -> None:
             if v not in (None, [], {}) and isinstance(v, int | float | str | bool | list | dict) and v != defaults[k]
         }
         values |= {k: v.value if hasattr(v, "value") else v for k, v in plain.items() if k != "resume_from_checkpoint"}
-    (folder / "config.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    (folder / RECORD).write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     packages = ("egoinstructor", "torch", "transformers", "accelerate", "av", "numpy")
     environment = {
         "git": _git_revision(),
