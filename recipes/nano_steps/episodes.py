@@ -5,7 +5,7 @@ kitchens, and training shows them as a library would, most similar first. In hal
 gives: the four nearest. In the rest one matches, or none does, and the others look alike. And every invented name in an
 episode may be replaced by a new one, which can't be known and must be read. Each for itself: a new name among the
 references is no sign that the answer is there. Where training shows a query alone, its new name stays, though nobody can
-know it then: with the thing's own name the captioner knows more and reads less (docs/benchmarks.md).
+know it then: with its own name, and more how-to queries, the captioner knew more and read less (docs/benchmarks.md).
 """
 
 from __future__ import annotations
