@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 
@@ -88,7 +89,8 @@ def _frames(file: VideoFile, start: float) -> Iterator[tuple[float, VideoFrame]]
     line = file.timeline
     stream.codec_context.options = {}  # unlike who reads frames to caption them: here damage may be concealed
     if line.ordered:
-        container.seek(line.pts[0] + int(math.floor(start * PER_SECOND) / PER_SECOND / line.tick), stream=stream)
+        cell = line.origin + Fraction(math.floor(start * PER_SECOND), PER_SECOND) / line.tick
+        container.seek(max(int(cell), line.pts[0]), stream=stream)
     else:
         container.seek(line.pts[0], stream=stream)
     number = 0
@@ -101,7 +103,7 @@ def _frames(file: VideoFile, start: float) -> Iterator[tuple[float, VideoFrame]]
             if not line.ordered and number < len(line.pts):
                 yield line.seconds(number), frame
             elif line.ordered and frame.pts is not None and line.pts[0] <= frame.pts <= line.pts[-1]:
-                yield float((frame.pts - line.pts[0]) * line.tick), frame
+                yield float((frame.pts - line.origin) * line.tick), frame
             number += 1
 
 
