@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
+from typing import cast
 
 import av
 from av.container import InputContainer
@@ -217,7 +218,7 @@ def _scan(video: OpenVideo) -> _Scan:
             if found.cut_off:
                 break
             if packet.size:
-                found.add(packet)
+                found.add(cast("Packet[VideoStream]", packet))
     except av.error.InvalidDataError:
         found.cut_off = True
     return found
