@@ -18,7 +18,7 @@ TOO_MANY = (
     "lance error: Too many concurrent writers. Attempted 2 times, but failed on retry_timeout of 30.000 seconds., "
     "/root/.cargo/registry/src/lance-1.0/src/dataset/write/retry.rs:71:9"
 )
-PREEMPTED = "lance error: Retryable commit conflict for version 5: This Delete transaction was preempted by concurrent transaction"
+PREEMPTED = "lance error: Retryable commit conflict for version 5: This Delete was preempted by concurrent transaction"
 
 
 class Clock:
