@@ -12,7 +12,7 @@ import pytest
 from egoinstructor.errors import InputError
 from egoinstructor.evaluation import meteor as meteor_module
 from egoinstructor.evaluation.caption_metrics import CAPTION_METRICS, score_captions
-from egoinstructor.evaluation.java import JavaError
+from egoinstructor.evaluation.java import JavaError, complaint
 from egoinstructor.evaluation.meteor import Meteor
 from egoinstructor.evaluation.metric import combine_meteor, combine_overlap
 from egoinstructor.evaluation.text_treatment import treat
@@ -303,3 +303,33 @@ def test_a_forgotten_meteor_ends(stand_in):
     process = meteor._process
     del meteor
     assert process.returncode is not None
+
+
+def test_meteor_runs_from_a_path_with_a_space(tmp_path, monkeypatch):
+    import pycocoevalcap
+
+    (tmp_path / "sp ace").mkdir()
+    (tmp_path / "sp ace" / "pycocoevalcap").symlink_to(Path(pycocoevalcap.__path__[0]))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "pycocoevalcap"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path / "sp ace")
+    scores = score_captions(*TOY, ["METEOR"])
+    assert scores.missing == {}
+    assert scores.corpus == score_captions(*TOY, ["METEOR"]).corpus
+
+
+def test_a_second_call_repeats_why_meteor_stopped(stand_in):
+    stand_in("broken")
+    meteor = Meteor()
+    for _ in range(2):
+        with pytest.raises(JavaError, match="out of memory"):
+            meteor.statistics(["a"], [["a"]])
+
+
+def test_a_complaint_is_the_first_line_and_the_cause():
+    trace = b"Exception in thread main java.lang.Error: no rule\n\tat edu.cmu.Meteor\nCaused by: java.io.FileNotFoundException: x\n"
+    assert (
+        complaint(trace)
+        == "Exception in thread main java.lang.Error: no rule Caused by: java.io.FileNotFoundException: x"
+    )
+    assert complaint(b"") == "it wrote nothing to standard error."
