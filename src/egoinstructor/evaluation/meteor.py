@@ -5,6 +5,8 @@ Starting takes seconds (it reads its paraphrases), so one process serves any num
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import tempfile
 import weakref
@@ -35,7 +37,7 @@ class Meteor:
 
     def __init__(self) -> None:
         self._failure: str | None = None
-        self._link, jar = _without_spaces(packaged(_JAR, "METEOR"))
+        self._home, jar = _without_spaces(packaged(_JAR, "METEOR"))
         command = [
             find_java("METEOR"),
             "-Dfile.encoding=UTF-8",
@@ -56,11 +58,11 @@ class Meteor:
             self._process: subprocess.Popen[bytes] = subprocess.Popen(command, **pipes)  # type: ignore[call-overload]
         except OSError as error:
             self._complaints.close()
-            _remove(self._link)
+            _remove(self._home)
             raise JavaError(f"METEOR: {command[0]} can't be started: {error}.") from error
         self._lock = Lock()
         # At the latest when Python ends.
-        self._end = weakref.finalize(self, _end, self._process, self._complaints, self._link)
+        self._end = weakref.finalize(self, _end, self._process, self._complaints, self._home)
 
     def score(self, captions: Sequence[str], references: Sequence[Sequence[str]]) -> Metric:
         """METEOR of each caption and of the set.
@@ -128,10 +130,12 @@ class Meteor:
 
 
 def _without_spaces(jar: Path) -> tuple[tempfile.TemporaryDirectory[str] | None, Path]:
-    """A path to the jar without spaces, and what removes it: METEOR 1.5 can't read its own files where there are some.
+    """A path to the jar without spaces, and the folder to remove later: METEOR 1.5 can't read its own files under a space.
+
+    Java follows symbolic links, so the files are hard links, or copies (66 MB) on another file system.
 
     Raises:
-        JavaError: the folder for temporary files has a space in its path, too.
+        JavaError: the folder for temporary files has a space in its path, too, or no room.
     """
     if " " not in str(jar):
         return None, jar
@@ -142,9 +146,22 @@ def _without_spaces(jar: Path) -> tuple[tempfile.TemporaryDirectory[str] | None,
             f"METEOR can't run from {jar.parent}: the path has a space, and so has that of temporary files. Set TMPDIR to a "
             "folder without one."
         )
-    link = Path(folder.name, "meteor")
-    link.symlink_to(jar.parent)
-    return folder, link / jar.name
+    home = Path(folder.name, "meteor")
+    try:
+        shutil.copytree(jar.parent, home, copy_function=_link)
+    except (OSError, shutil.Error) as error:
+        folder.cleanup()
+        raise JavaError(
+            f"METEOR's files can't be copied to {home}: {error}. Make room there, or set TMPDIR."
+        ) from error
+    return folder, home / jar.name
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, target)
 
 
 def _line(caption: str, references: Sequence[str]) -> str:
@@ -160,7 +177,7 @@ def _write(stdin: IO[bytes], lines: Sequence[str]) -> None:
 
 
 def _end(
-    process: subprocess.Popen[bytes], complaints: IO[bytes], link: tempfile.TemporaryDirectory[str] | None
+    process: subprocess.Popen[bytes], complaints: IO[bytes], home: tempfile.TemporaryDirectory[str] | None
 ) -> None:
     with suppress(OSError):
         assert process.stdin is not None
@@ -170,9 +187,9 @@ def _end(
     assert process.stdout is not None
     process.stdout.close()
     complaints.close()
-    _remove(link)
+    _remove(home)
 
 
-def _remove(link: tempfile.TemporaryDirectory[str] | None) -> None:
-    if link is not None:
-        link.cleanup()
+def _remove(home: tempfile.TemporaryDirectory[str] | None) -> None:
+    if home is not None:
+        home.cleanup()
