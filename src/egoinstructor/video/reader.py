@@ -19,42 +19,65 @@ from av.video.stream import VideoStream
 
 from egoinstructor.errors import VideoError
 from egoinstructor.video.container import OpenVideo
+from egoinstructor.video.display import orientation, resize, to_rgb
 from egoinstructor.video.h264 import is_reference, nal_length_size
+from egoinstructor.video.leading import decode_all
 from egoinstructor.video.timeline import Timeline, from_packets
 
 MIN_JUMP = 8
 """Frames that a jump to a keyframe must save: decoding so few costs less than emptying the decoder's threads."""
 
 
-def read(video: OpenVideo, timeline: Timeline, indices: Sequence[int], name: str) -> np.ndarray:
+Size = tuple[int, int]
+"""Width and height in pixels."""
+
+
+def read(video: OpenVideo, timeline: Timeline, indices: Sequence[int], name: str, size: Size) -> np.ndarray:
     """Decode frames.
+
+    Where the picture size changes within the file, every frame is scaled to the size of the file's first one, whichever
+    frames are asked for.
 
     Args:
         video: an open file.
         timeline: of that file.
         indices: display indices within the file, in any order, repeats allowed.
         name: the video as a message names it.
+        size: of its pictures as they are stored, by its header.
 
     Returns:
-        uint8 RGB `(F, H, W, 3)`, upright, in the order of `indices`.
+        uint8 RGB `(F, H, W, 3)`, upright, SDR, in the order of `indices`.
 
     Raises:
         VideoError: a wanted frame, or one that it depends on, is damaged or missing.
     """
     wanted = sorted(set(indices))
-    found = _Collector(wanted, name)
+    found = _Collector(wanted, name, size)
     try:
         if not (timeline.ordered and timeline.keyframes and _read_by_seeking(video, timeline, wanted, found)):
-            found = _Collector(wanted, name)
+            found = _Collector(wanted, name, size)
             _read_from_start(video, wanted, found)
+        if not found.complete:
+            raise _damaged(name, timeline, wanted)
+        pixels = found.in_one_size(video)
     except av.error.InvalidDataError as error:
         raise _damaged(name, timeline, wanted) from error
-    if not found.complete:
-        raise _damaged(name, timeline, wanted)
     if list(indices) == wanted:
-        return found.pixels
+        return pixels
     rows = {index: row for row, index in enumerate(wanted)}
-    return found.pixels[[rows[index] for index in indices]]
+    return pixels[[rows[index] for index in indices]]
+
+
+def first_frame(video: OpenVideo, name: str) -> VideoFrame:
+    """Decode the first frame of a file: its size, upright, is that of the video.
+
+    Raises:
+        VideoError: it can't be decoded.
+    """
+    frame = next(decode_all(video), None)
+    if frame is None:
+        raise VideoError(f"video {name}: its first frame can't be decoded. Fetch it again.")
+    return frame
 
 
 class _UnforeseenError(Exception):
@@ -62,12 +85,20 @@ class _UnforeseenError(Exception):
 
 
 class _Collector:
-    """Turns wanted frames upright and to RGB, each straight into its place."""
+    """Converts wanted frames to upright RGB, each straight into its place.
 
-    def __init__(self, wanted: list[int], name: str) -> None:
+    Args:
+        wanted: display indices.
+        name: the video as a message names it.
+        size: of its pictures as they are stored, by its header.
+    """
+
+    def __init__(self, wanted: list[int], name: str, size: Size) -> None:
         self.rows = {index: row for row, index in enumerate(wanted)}
         self.pixels = np.empty((0, 0, 0, 3), np.uint8)
-        self.name = name
+        self.others = dict[int, np.ndarray]()
+        """Those of another size, by their rows."""
+        self.name, self.size = name, size
 
     @property
     def complete(self) -> bool:
@@ -78,17 +109,21 @@ class _Collector:
         row = self.rows.pop(index, None)
         if row is None:
             return
-        rgb = np.rot90(frame.to_ndarray(format="rgb24", threads=1), quarter_turns(frame))
+        rgb = to_rgb(frame, self.name)
         if not self.pixels.size:
-            self.pixels = np.empty((len(self.rows) + 1, *rgb.shape), np.uint8)
-        if rgb.shape != self.pixels.shape[1:]:
-            raise VideoError(f"video {self.name}: its picture size changes at frame {index}. Encode it in one size.")
-        self.pixels[row] = rgb
+            self.pixels = np.empty((len(self.rows) + len(self.others) + 1, *rgb.shape), np.uint8)
+        if (frame.width, frame.height) == self.size and rgb.shape == self.pixels.shape[1:]:
+            self.pixels[row] = rgb
+        else:
+            self.others[row] = rgb
 
-
-def quarter_turns(frame: VideoFrame) -> int:
-    """Quarter turns counter-clockwise that put a frame upright, by its display matrix."""
-    return round(frame.rotation / 90) % 4
+    def in_one_size(self, video: OpenVideo) -> np.ndarray:
+        """All frames, scaled to the size of the file's first one where they aren't all as its header says."""
+        if not self.others:
+            return self.pixels
+        first = first_frame(video, self.name)
+        size = orientation(first, self.name).size(first.width, first.height)
+        return np.stack([resize(self.others.get(row, picture), *size) for row, picture in enumerate(self.pixels)])
 
 
 def _read_by_seeking(video: OpenVideo, timeline: Timeline, wanted: list[int], found: _Collector) -> bool:
@@ -155,15 +190,16 @@ def _decode_run(video: OpenVideo, timeline: Timeline, key: int, run: list[int], 
 def _seek(video: OpenVideo, timeline: Timeline, key: int, first: int) -> tuple[int, Iterator[Packet[VideoStream]]]:
     """Go to a keyframe from which frame `first` can be decoded: its presentation time, and the packets from it on.
 
-    Containers seek by decoding time, and a keyframe of an open group is shown after pictures that follow it in the
-    file: where we land too late, the keyframe before is tried.
+    Containers seek by decoding time, and a keyframe of an open group is shown after pictures that follow it in the file;
+    MPEG-TS and MPEG-PS have no index, and are entered anywhere near the time. Where we land too late, the keyframe before
+    is tried; what comes before the first keyframe is passed over.
     """
     container, stream = video
     for position in range(key, -1, -1):
         container.seek(timeline.keyframes[position][1], stream=stream)
         packets = container.demux(stream)
-        packet = next(packets)
-        if packet.is_keyframe and packet.pts is not None and packet.pts <= timeline.pts[first]:
+        packet = next((packet for packet in packets if packet.is_keyframe), None)
+        if packet is not None and packet.pts is not None and packet.pts <= timeline.pts[first]:
             return packet.pts, chain((packet,), packets)
     raise _UnforeseenError
 
@@ -174,19 +210,21 @@ def _read_from_start(video: OpenVideo, wanted: list[int], found: _Collector) -> 
     Met with H.264 in avi, with headers that lie about times, and with open groups of H.264 (broadcast cameras): after a
     seek their pictures refer to ones that were skipped, which can't be told from damage.
     """
-    container, stream = video
     timeline = from_packets(video)
     if timeline is None:
         return
     if not timeline.ordered:  # then nothing but their number tells frames apart, and a lost error would shift them all
-        stream.codec_context.thread_count = 1
-    container.seek(min([timeline.pts[0], *(time for _, time in timeline.keyframes[:1])]), stream=stream)
-    for index, (frame, time) in enumerate(zip(container.decode(stream), timeline.pts, strict=False)):
-        if timeline.ordered and frame.pts != time:
+        video[1].codec_context.thread_count = 1
+    number = 0
+    for frame in decode_all(video):
+        if timeline.ordered and frame.pts != timeline.pts[number]:
+            if timeline.keyframes and frame.pts is not None and frame.pts < timeline.keyframes[0][1]:
+                continue  # a leading picture that the timeline leaves out
             return
-        found.add(index, frame)
-        if index == wanted[-1]:
+        found.add(number, frame)
+        if number == wanted[-1]:
             return
+        number += 1
 
 
 def _damaged(name: str, timeline: Timeline, wanted: list[int]) -> VideoError:

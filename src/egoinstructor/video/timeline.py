@@ -17,7 +17,8 @@ import av
 from av.video.stream import VideoStream
 
 from egoinstructor.errors import VideoError
-from egoinstructor.video.container import OpenVideo
+from egoinstructor.video.container import OpenVideo, rewind
+from egoinstructor.video.leading import undecodable
 
 LONGEST = 3600
 """Seconds from a frame to the next, at most. A camera may stop for minutes; what a damaged time stamp says may be a century
@@ -113,7 +114,7 @@ def from_packets(video: OpenVideo) -> Timeline | None:
     ordered = not (container.format.name == "avi" and stream.codec_context.name in ("h264", "hevc"))
     cut_off, last_dts, end = False, None, 0
     try:
-        container.seek(stream.start_time or 0, stream=stream)
+        rewind(video)
         for packet in container.demux(stream):
             cut_off = packet.is_corrupt
             if cut_off:
@@ -130,6 +131,9 @@ def from_packets(video: OpenVideo) -> Timeline | None:
     except av.error.InvalidDataError:
         cut_off = True
     tick, declared = stream.time_base or Fraction(1, 1000), _declared(stream)
+    if starts and ordered and min(times, default=starts[0]) < starts[0]:
+        lost = undecodable(video)
+        times = array("q", (time for time in times if time not in lost))
     times = _believable(array("q", sorted(times)), round(LONGEST / tick))
     if times and not 0 <= end - times[-1] <= LONGEST / tick:
         end = times[-1]
