@@ -249,7 +249,7 @@ def test_frames_that_are_read_elsewhere(captioner, recording, library, files, tm
         assert clip.video == opaque
         return decode.load_video(recording, start=clip.start, end=clip.end, num_frames=captioner.processor.num_frames)
 
-    narrate(captioner, opaque, files.prefix, library=library, options=OPTIONS, read=read, duration=11.0)
+    narrate(captioner, opaque, files.prefix, library=library, options=OPTIONS, read=read, info=decode.probe(recording))
     assert set(SPANS) == set(asked)
     elsewhere = lines(files)
     assert isinstance(elsewhere[2], Skipped)
@@ -258,7 +258,7 @@ def test_frames_that_are_read_elsewhere(captioner, recording, library, files, tm
     assert [line.caption for line in elsewhere if isinstance(line, Segment)] == [
         line.caption for i, line in enumerate(here) if i != 2
     ]
-    with pytest.raises(InputError, match="duration"):
+    with pytest.raises(InputError, match="facts"):
         narrate(captioner, opaque, files.prefix, read=read)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from egoinstructor.errors import InputError, VideoError
 from egoinstructor.training.transcode import Chunk, Resize
+from egoinstructor.video.decode import probe
 
 BFRAMES = {"preset": "veryfast", "g": "30", "sc_threshold": "0", "bf": "3"}
 
@@ -61,13 +63,32 @@ def test_otherwise_reencodes_every_frame_once(videos, tmp_path, case, write):
     assert [len(videos.numbers(piece)) for piece in pieces] == [30, 30, 30, 10]
 
 
-def test_sound_and_a_late_start_move_no_frame(videos, tmp_path):
-    source = videos.write(tmp_path / "a.mkv", 60, start=Fraction(7, 2), sound=True)
+def test_a_late_start_moves_no_frame(videos, tmp_path):
+    source = videos.write(tmp_path / "a.mkv", 60, start=Fraction(7, 2))
     _, pieces = chunk(source, tmp_path)
     assert [videos.numbers(piece) for piece in pieces] == [list(range(30)), list(range(30, 60))]
     assert videos.frames(pieces[0])[0][0] == 0
+
+
+@pytest.mark.parametrize("operation", [Chunk(1, 30), Resize(48)])
+def test_pictures_that_start_after_the_sound_keep_their_times(videos, tmp_path, operation):
+    source = videos.write(tmp_path / "a.mkv", 60, start=Fraction(7, 2), sound=True)
+    operation.write(source, tmp_path / "out")
+    pieces = sorted((tmp_path / "out").iterdir()) if (tmp_path / "out").is_dir() else [tmp_path / "out"]
+    # The first 0.128 s of the sound are the encoder's delay: the presentation starts after them.
+    assert [number for piece in pieces for number in videos.numbers(piece)] == [0] * 101 + list(range(60))
+    assert len(pieces) in (1, 6)
     with av.open(pieces[0]) as container:
         assert not container.streams.audio
+        assert next(container.decode(video=0)).pts == 0
+
+
+def test_the_last_picture_stays_until_the_sound_ends(videos, tmp_path):
+    case = Path(__file__).parents[1] / "data" / "cases" / "still-screen" / "slide.webm"
+    Resize(48).write(case, tmp_path / "small.mp4")
+    assert probe(tmp_path / "small.mp4").duration == pytest.approx(probe(case).duration, abs=0.05)
+    _, pieces = chunk(case, tmp_path, seconds=3)
+    assert [len(videos.frames(piece)) for piece in pieces] == [90, 89]
 
 
 @pytest.mark.parametrize(("fps", "frames"), [(25, 50), (60, 120), (15, 30), (24, 48)])

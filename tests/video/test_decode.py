@@ -103,31 +103,6 @@ def test_rotated_videos_come_out_upright(make_video, sequential, rotation):
     np.testing.assert_array_equal(frames.pixels[1], np.rot90(sequential(path)[11], rotation // 90))
 
 
-@pytest.mark.parametrize("name", ["offset.mp4", "offset.mkv"])
-def test_time_counts_from_the_first_frame(make_video, read_number, name):
-    path = make_video(name, 60, times_ms=[3500 + round(i * 1000 / 30) for i in range(60)])
-    assert probe(path).duration == pytest.approx(2, abs=0.01)
-    frames = load_video(path, start=1.0, num_frames=3, sampling="linspace")
-    assert [read_number(image) for image in frames.pixels] == frames.indices.tolist() == [30, 44, 59]
-    assert frames.timestamps[0] == pytest.approx(1.0, abs=0.001)
-
-
-@pytest.mark.parametrize("name", ["vfr.mp4", "vfr.mkv"])
-def test_at_a_varying_rate_a_number_means_the_frame_on_the_screen(make_video, read_number, name):
-    # 30 frames in the first 0.9 s, then 10 in the next two: 40 frames in 2.9 s, 13.8 per second.
-    times = [30 * i for i in range(30)] + [900 + 200 * i for i in range(10)]
-    path = make_video(name, 40, times_ms=times)
-    info = probe(path)
-    assert info.variable_frame_rate
-    assert info.num_frames == 40
-    assert info.duration == pytest.approx(2.9, abs=0.2)
-    assert [read_number(image) for image in read_frames(path, range(40)).pixels] == list(range(40))
-    frames = load_video(path, sampling="linspace", num_frames=10)
-    nominal = linspace(round(info.duration * info.fps), 10)
-    shown = [max(i for i, time in enumerate(times) if time <= 1000 * n / info.fps + 0.5) for n in nominal]
-    assert [read_number(image) for image in frames.pixels] == frames.indices.tolist() == shown
-
-
 def test_frames_cut_away_by_an_edit_list_are_not_counted(make_video, tmp_path, sequential):
     cut = tmp_path / "cut.mp4"
     with av.open(make_video("to_cut.mp4", 90, gop=250)) as source, av.open(cut, "w") as target:

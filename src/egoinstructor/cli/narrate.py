@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> None:
         **{name: getattr(arguments, name) for name in _WINDOWS + _CAPTIONS},
     )
     recording = Path(arguments.recording)
-    duration = probe(recording).duration  # before a model is opened, which may take long
+    info = probe(recording)  # before a model is opened, which may take long
     if arguments.model and shipped(arguments.model):
         torch.set_num_threads(1)  # it is too small for more, and what comes next is decoded and encoded meanwhile
     captioner = open_named_or_published(arguments)
@@ -103,7 +103,7 @@ def run(arguments: argparse.Namespace) -> None:
             options=options,
             overwrite=arguments.overwrite,
             progress=show,
-            duration=duration,
+            info=info,
             **found,
         )
 

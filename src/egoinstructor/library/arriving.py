@@ -101,12 +101,12 @@ def look_at(
         video.finished_before = video.finished(record)
         if video.finished_before and not shared(video.digest):
             return video
-        duration = probe(video.path).duration
+        info = probe(video.path)
     except VideoError as error:
         video.finished_before = False
         video.fail(str(error))
         return video
-    clips, video.findings = item.clips(duration)
+    clips, video.findings = item.clips(info.duration, info.start)
     for clip in clips:
         entry = ClipEntry(item.video, clip.start, clip.end, clip.narration, item.source, video.digest, clip.refined)
         video.entries[entry.id] = entry

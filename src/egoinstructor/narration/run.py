@@ -29,8 +29,9 @@ from egoinstructor.narration.tracks import Files, Tracks
 from egoinstructor.narration.windows import DECIMALS, Window, change_windows, fixed_windows
 from egoinstructor.records import Caption, Clip, Frames
 from egoinstructor.video.ahead import ahead
-from egoinstructor.video.decode import probe
+from egoinstructor.video.decode import VideoInfo, probe
 from egoinstructor.video.identity import content_identity
+from egoinstructor.video.sampling import END_SLACK
 
 if TYPE_CHECKING:
     from egoinstructor.library.library import ExoLibrary
@@ -122,7 +123,7 @@ def narrate(
     progress: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] | None = None,
     read: Read | None = None,
-    duration: float | None = None,
+    info: VideoInfo | None = None,
 ) -> Report:
     """Caption a whole recording, and write its tracks.
 
@@ -137,7 +138,7 @@ def narrate(
         progress: called when the finished part was read, and after each batch.
         stop: asked between batches whether to stop; the same call goes on later.
         read: decodes the windows, somewhere else; the recording is then never opened here.
-        duration: of the recording, seconds; None to look. Needed with `read`.
+        info: facts of the recording; None to probe it. Needed with `read`.
 
     Raises:
         VideoError: the recording can't be opened at all, or has changed on the way.
@@ -149,12 +150,16 @@ def narrate(
             f"a threshold of {options.threshold:g} was given, and this model is not calibrated: its captions have no "
             "confidence. Leave the threshold out, or measure the model with benchmarks/calibration.py."
         )
-    if read is not None and (duration is None or options.cut == "changes"):
-        raise InputError("frames that are read elsewhere need the recording's duration, and windows of fixed length.")
-    whole = probe(recording).duration if duration is None else duration
-    end = whole if options.end is None else min(options.end, whole)
-    if options.start >= end:
-        raise InputError(f"from {options.start:g} s: {recording} lasts {whole:.2f} s; choose a start before its end.")
+    if read is not None and (info is None or options.cut == "changes"):
+        raise InputError("frames that are read elsewhere need the recording's facts, and windows of fixed length.")
+    info = probe(recording) if info is None else info
+    end = info.duration if options.end is None else min(options.end, info.duration)
+    start = max(options.start, info.start if info.start > END_SLACK else 0.0)
+    if start >= end:
+        raise InputError(
+            f"from {options.start:g} to {end:g} s: {recording} lasts {info.duration:.2f} s, with pictures from "
+            f"{info.start:.2f} s on; choose a part of that."
+        )
     files = Files(out)
     with one_run(out, files.lock):
         if not overwrite:
@@ -163,7 +168,7 @@ def narrate(
         record.begin(describe(captioner, recording, end, options, library, retrieval), overwrite=overwrite)
         eyes = _Eyes(captioner, recording, library, retrieval, options, read)
         with Tracks(files) as tracks:
-            return _Run(captioner, eyes, record, tracks, options, end, progress).work(stop or (lambda: False))
+            return _Run(captioner, eyes, record, tracks, options, (start, end), progress).work(stop or (lambda: False))
 
 
 def _refuse_strange(files: Files) -> None:
@@ -262,15 +267,16 @@ class _Run:
         record: Record,
         tracks: Tracks,
         options: NarrationOptions,
-        end: float,
+        span: tuple[float, float],
         progress: Callable[[Progress], None] | None,
     ) -> None:
         self._captioner, self._eyes, self._record, self._tracks = captioner, eyes, record, tracks
-        self._options, self._end, self._progress = options, end, progress
+        self._options, self._progress = options, progress
+        self._start, self._end = span
         self._merger = Merger(options.threshold, merge=options.merge)
         self._settled: list[Line] = []
         self._began = time.monotonic()
-        self._at = self._from = options.start  # what is narrated, and where this run began
+        self._at = self._from = self._start  # what is narrated, and where this run began
 
     def work(self, stop: Callable[[], bool]) -> Report:
         """Go on from what the journal holds, to the end or until told to stop."""
@@ -299,7 +305,7 @@ class _Run:
         """Those that are still to be captioned."""
         options = self._options
         if options.cut == "fixed":
-            windows = fixed_windows(self._end, options.seconds, options.overlap, start=options.start)
+            windows = fixed_windows(self._end, options.seconds, options.overlap, start=self._start)
             return islice(windows, self._merger.windows, None)
         if self._at >= round(self._end, DECIMALS):
             return iter(())
@@ -337,7 +343,7 @@ class _Run:
         self._tracks.flush()
         if self._progress is None:
             return
-        start, elapsed, here = self._options.start, time.monotonic() - self._began, self._at - self._from
+        start, elapsed, here = self._start, time.monotonic() - self._began, self._at - self._from
         speed = here / elapsed if here > 0 and elapsed else None
         settled, self._settled = tuple(self._settled), []
         self._progress(Progress(self._at - start, self._end - start, elapsed, speed, settled))

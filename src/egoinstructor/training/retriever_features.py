@@ -88,31 +88,35 @@ def encode_folder(
 
 
 def encode_video(video: Path, encoder: TowerFrameEncoder) -> Tensor:
-    """The features of a video, a row a second `(T, W)`, half precision; a last part of under half a second has none.
+    """Encode a video to a row of features a second `(T, W)`, in half precision.
+
+    A last part of under half a second has none. Seconds before the first picture have the first picture's row.
 
     Raises:
         VideoError: it can't be read, or its features are no numbers in half precision.
     """
+    info = probe(video)
+    lead = round(info.start)
     tables = []
-    for start, end, rows in _reads(probe(video).duration):
+    for start, end, rows in _reads(info.duration, lead):
         frames = TowerFrameEncoder(encoder.tower, encoder.preprocessing, num_frames=rows)
         (features,) = frames.encode_clips([Clip(video, start, end)])
         tables.append(features.half().cpu())  # (rows, W)
-    table = torch.cat(tables)
+    table = torch.cat([*[tables[0][:1]] * lead, *tables])
     if not bool(table.isfinite().all()):
         raise VideoError(f"{video}: its features leave the range of half precision. Check the backbone.")
     return table
 
 
-def _reads(duration: float) -> list[tuple[float, float, int]]:
-    """Start, end and rows of what is decoded together; what is left of the last second stands alone."""
+def _reads(duration: float, lead: int) -> list[tuple[float, float, int]]:
+    """Start, end and rows of each part that is decoded together, from second `lead` on; the last rest is one by itself."""
     whole = int(duration)
-    starts = range(0, whole, SECONDS_PER_READ)
+    starts = range(lead, whole, SECONDS_PER_READ)
     reads = [
         (float(start), float(end), end - start) for start in starts for end in [min(start + SECONDS_PER_READ, whole)]
     ]
-    if duration - whole >= 0.5 or not whole:
-        reads.append((float(whole), duration, 1))
+    if duration - whole >= 0.5 or not reads:
+        reads.append((float(max(whole, lead)), duration, 1))
     return reads
 
 

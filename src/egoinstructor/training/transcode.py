@@ -1,8 +1,9 @@
-"""One video into the form that training reads: smaller, or cut into pieces of equal length.
+"""Transcode one video into the form that training reads: smaller, or cut into pieces of equal length.
 
-Both operations write H.264 in MP4, upright, without sound (nothing here listens), starting at second 0, and what is
-encoded has a keyframe every second, so that a short segment is reached by decoding little. What was written is read
-again, every frame of it. Folders, processes and what is already finished are `prepare`'s business.
+Both operations write H.264 in MP4, upright, without sound (nothing here listens), and what is encoded has a keyframe every
+second, so that a short segment is reached by decoding little. Times stay those of the source's presentation: pictures that
+start late or end early, beside sound that is left out, are extended by copies of the first or last one. What was written is
+read again, every frame of it. Folders, processes and resuming are `prepare`'s business.
 """
 
 from __future__ import annotations
@@ -26,7 +27,11 @@ from av.video.stream import VideoStream
 
 from egoinstructor.errors import InputError, VideoError
 from egoinstructor.video.container import OpenVideo, open_video
+from egoinstructor.video.display import Orientation, is_hdr, orientation, to_sdr
 from egoinstructor.video.h264 import REPEATABLE
+from egoinstructor.video.leading import decode_all
+from egoinstructor.video.reader import decode_shown
+from egoinstructor.video.timeline import Timeline, read_timeline
 
 ENCODER = {
     "preset": "veryfast",
@@ -56,10 +61,11 @@ class Resize:
 
     def write(self, source: Path, target: Path) -> str:
         """Write the smaller video as the file `target`."""
-        with _open(source) as (container, stream):
+        with _open(source) as video:
+            stream, timeline = video[1], _timeline(video, source)
             clock = _clock(stream)
             size = _target_size(stream, self.shorter_side)
-            frames = ((round(time / clock), frame) for time, frame in _frames(container, stream, source))
+            frames = ((round(time / clock), frame) for time, frame in _presented(video, timeline, source))
             _encode(_increasing(frames), target, stream, size, clock, stream.average_rate or Fraction(30))
         return "re-encoded"
 
@@ -89,15 +95,15 @@ class Chunk:
     def write(self, source: Path, target: Path) -> str:
         """Write the pieces into the new folder `target`."""
         target.mkdir()
-        stored = self._stored_frames(source)
+        stored, timeline = self._stored_frames(source)
         numbers = [number for number, _ in stored]
-        regular = bool(numbers) and sorted(numbers) == list(range(len(numbers)))
+        regular = sorted(numbers) == list(range(timeline.nominal_frames))
         if regular and self._can_cut(stored) and _can_copy(source):
             self._copy(source, target, numbers)
             return "copied"
-        with _open(source) as (container, stream):
-            hold = 1 / ((None if regular else stream.average_rate) or Fraction(self.fps))
-            frames = _at_rate(_frames(container, stream, source), self.fps, hold)
+        with _open(source) as video:
+            stream = video[1]
+            frames = _at_rate(_presented(video, timeline, source), self.fps, _end(timeline))
             size = _target_size(stream, None)
             for piece, group in itertools.groupby(frames, key=lambda numbered: numbered[0] // self._frames_per_piece):
                 first = piece * self._frames_per_piece
@@ -109,15 +115,15 @@ class Chunk:
     def _frames_per_piece(self) -> int:
         return self.seconds * self.fps
 
-    def _stored_frames(self, source: Path) -> list[tuple[int, bool]]:
+    def _stored_frames(self, source: Path) -> tuple[list[tuple[int, bool]], Timeline]:
         """Of each frame, in stored order, its number at the constant rate (-1 without a time), and if it is a key."""
+        with _open(source) as video:
+            timeline = _timeline(video, source)
         with _open(source) as (container, stream):
             stored = [(packet.pts, packet.is_keyframe) for packet in _packets(container, stream)]
             clock = _clock(stream)
-            times = [pts for pts, _ in stored if pts is not None] or [0]
-            first = min(times)
-            _check_end(container, stream, source, first * clock, max(times) * clock)
-        return [(-1 if pts is None else _slot((pts - first) * clock, self.fps), key) for pts, key in stored]
+            first = min((pts for pts, _ in stored if pts is not None), default=0)
+        return [(-1 if pts is None else _slot((pts - first) * clock, self.fps), key) for pts, key in stored], timeline
 
     def _can_cut(self, stored: list[tuple[int, bool]]) -> bool:
         """Whether pieces can be cut without decoding.
@@ -176,8 +182,8 @@ def _can_copy(source: Path) -> bool:
     """Whether the packets fit an MP4 as they are."""
     with _open(source) as (container, stream):
         fits = stream.codec_context.name == "h264" and not COPYABLE.isdisjoint(container.format.name.split(","))
-        first = next(container.decode(stream), None)
-        return fits and first is not None and first.rotation == 0
+        first = next(decode_all((container, stream)), None)
+        return fits and first is not None and orientation(first, str(source)) == Orientation() and not is_hdr(first)
 
 
 def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
@@ -187,45 +193,51 @@ def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[
             yield packet
 
 
-def _frames(container: InputContainer, stream: VideoStream, source: Path) -> Iterator[tuple[Fraction, VideoFrame]]:
-    """Every frame with its time, in seconds after the first.
+def _timeline(video: OpenVideo, source: Path) -> Timeline:
+    """The timeline of a whole file.
 
     Raises:
-        VideoError: no frames, frames without times, or a file that is cut off.
+        VideoError: no frames, or a file that ends well before the end it states: a download that broke off.
     """
-    first = time = None
-    for frame in container.decode(stream):
-        if frame.pts is None or frame.time_base is None:
-            raise VideoError(f"{source} has frames without a time. Convert it to MP4 first.")
-        time = frame.pts * frame.time_base
-        first = time if first is None else first
-        yield time - first, frame
-    if first is None or time is None:
-        raise VideoError(f"{source} has no frames.")
-    _check_end(container, stream, source, first, time)
-
-
-def _check_end(container: InputContainer, stream: VideoStream, source: Path, first: Fraction, last: Fraction) -> None:
-    """Refuse a file that ends well before the end it states: a download that broke off, readable up to there."""
-    end = float(max(last, last - first) + 1 / (stream.average_rate or 30))  # some state it from 0, some from the start
-    stated = _stated_duration(container, stream)
-    if stated is not None and end < 0.99 * stated - 1:
+    timeline = read_timeline(video, str(source))
+    if timeline.duration < Fraction(99, 100) * timeline.declared - 1:
         raise VideoError(
-            f"{source} ends at {end:.1f} s, and should last {stated:.1f} s: it is cut off. Fetch it again."
+            f"{source} ends at {float(timeline.duration):.1f} s, and should last {float(timeline.declared):.1f} s: it is "
+            "cut off, or its clock is broken. Fetch it again."
         )
+    return timeline
 
 
-def _stated_duration(container: InputContainer, stream: VideoStream) -> float | None:
-    """The length that the file claims for its pictures: the least of its claims, since a soundtrack may be longer."""
-    claims = []
-    if container.duration is not None:
-        claims.append(container.duration / av.time_base)
-    if stream.duration is not None:
-        claims.append(float(stream.duration * _clock(stream)))
-    if tag := stream.metadata.get("DURATION"):  # Matroska: 00:00:20.000000000
-        hours, minutes, seconds = tag.split(":")
-        claims.append(3600 * int(hours) + 60 * int(minutes) + float(seconds))
-    return min(claims, default=None)
+def _end(timeline: Timeline) -> Fraction:
+    """Seconds until which the last frame is shown; sound that outlasts it by a fraction of a second isn't counted."""
+    return timeline.nominal_frames / timeline.rate if timeline.constant else timeline.duration
+
+
+def _presented(video: OpenVideo, timeline: Timeline, source: Path) -> Iterator[tuple[Fraction, VideoFrame]]:
+    """Every frame with its seconds in the presentation, the first and the last one repeated where pictures are missing.
+
+    Raises:
+        VideoError: no frames, frames without times, or damaged ones.
+    """
+    step, tick = 1 / timeline.rate, timeline.tick
+    first = time = last = None
+    for number, frame in enumerate(decode_shown(video, timeline)):
+        pts = frame.pts if timeline.ordered or number >= len(timeline.pts) else timeline.pts[number]
+        if pts is None:
+            raise VideoError(f"{source} has frames without a time. Convert it to MP4 first.")
+        if first is None:
+            # A lead of less than half a frame is none: rates are then constant from the start.
+            first = pts * tick
+            lead = round(timeline.start * timeline.rate)
+            start = timeline.start if lead else Fraction(0)
+            for number in range(lead):
+                yield number * start / lead, frame
+        time, last = start + pts * tick - first, frame
+        yield time, frame
+    if time is None or last is None:
+        raise VideoError(f"{source} has no frames.")
+    while (time := time + step) < _end(timeline) - step / 2:
+        yield time, last
 
 
 def _increasing(frames: Iterable[tuple[int, VideoFrame]]) -> Iterator[tuple[int, VideoFrame]]:
@@ -242,16 +254,16 @@ def _slot(time: Fraction, fps: int) -> int:
 
 
 def _at_rate(
-    frames: Iterable[tuple[Fraction, VideoFrame]], fps: int, hold: Fraction
+    frames: Iterable[tuple[Fraction, VideoFrame]], fps: int, end: Fraction
 ) -> Iterator[tuple[int, VideoFrame]]:
     """Frames at a constant rate, numbered from 0: each number shows the last frame due by then.
 
     Args:
         frames: frames and their seconds.
         fps: the rate.
-        hold: seconds for which the last frame is shown.
+        end: seconds until which the last frame is shown.
     """
-    number, time, shown = 0, Fraction(0), None
+    number, shown = 0, None
     for time, frame in frames:
         due = _slot(time, fps)
         if due - number > LONGEST_STILL * fps:
@@ -260,8 +272,7 @@ def _at_rate(
             yield number, shown
             number += 1
         shown = frame
-    end = max(1, _slot(time + hold, fps))
-    while shown is not None and number < end:
+    while shown is not None and number < max(1, _slot(end, fps)):
         yield number, shown
         number += 1
 
@@ -275,14 +286,28 @@ def _target_size(stream: VideoStream, shorter_side: int | None) -> tuple[int, in
     return max(2, round(width * scale) // 2 * 2), max(2, round(height * scale) // 2 * 2)
 
 
-def _upright(frame: VideoFrame, size: tuple[int, int]) -> VideoFrame:
-    """The frame in `size`, turned as its rotation says, in the encoder's format."""
+def _upright(frame: VideoFrame, size: tuple[int, int], name: str) -> VideoFrame:
+    """The frame as it is displayed, in the encoder's format and in SDR; `size` is that before it is turned."""
     width, height = size
-    turns = round(frame.rotation / 90) % 4
-    if not turns:
-        return frame.reformat(width, height, "yuv420p", interpolation="AREA")
-    pixels = frame.reformat(width, height, "rgb24", interpolation="AREA").to_ndarray().astype(np.uint8, copy=False)
-    return VideoFrame.from_ndarray(np.ascontiguousarray(np.rot90(pixels, turns)), "rgb24").reformat(format="yuv420p")
+    upright = orientation(frame, name)
+    if is_hdr(frame):
+        frame = to_sdr(frame.reformat(width, height, interpolation="AREA"))
+        frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+    else:
+        frame = frame.reformat(width, height, "yuv420p", interpolation="AREA")
+    return frame if upright == Orientation() else _turned(frame, upright)
+
+
+def _turned(frame: VideoFrame, upright: Orientation) -> VideoFrame:
+    """A frame of yuv420p and even size, turned plane by plane."""
+    width, height = upright.size(frame.width, frame.height)
+    planes = frame.to_ndarray().reshape(6, -1)  # of the luma four parts, of each chroma one
+    shapes = ((planes[:4], 1), (planes[4], 2), (planes[5], 2))
+    turned = [upright.apply(plane.reshape(frame.height // by, frame.width // by)).ravel() for plane, by in shapes]
+    result = VideoFrame.from_ndarray(np.concatenate(turned).reshape(height * 3 // 2, width), "yuv420p")
+    result.colorspace, result.color_range = frame.colorspace, frame.color_range
+    result.color_primaries, result.color_trc = frame.color_primaries, frame.color_trc
+    return result
 
 
 def _encode(
@@ -306,7 +331,7 @@ def _encode(
     count, ticks, encoder = 0, 0, None
     with _mp4(path) as output:
         for ticks, frame in frames:
-            picture = _upright(frame, size)
+            picture = _upright(frame, size, source.container.name)
             if encoder is None:
                 encoder = _encoder(output, source, picture, clock, rate)
             picture.pts, picture.time_base, picture.pict_type = ticks, clock, PictureType.NONE

@@ -58,7 +58,7 @@ def open_video(source: EncodedVideo, *, decoders: Sequence[str] = ()) -> Iterato
     except av.error.PermissionError as error:
         raise _denied(name) from error
     except av.error.FFmpegError as error:
-        raise VideoError(f"video {name}: it can't be read as a video{explain(head, error.strerror)}") from error
+        raise VideoError(f"video {name}: it can't be read as a video{explain(head, str(error.strerror))}") from error
     try:
         with container:
             stream = choose_stream(container, f"video {name}")
@@ -109,8 +109,8 @@ def choose_stream(container: InputContainer, name: str) -> VideoStream:
 def rewind(video: OpenVideo) -> None:
     """Go to the start of a file, whether or not it begins with a keyframe."""
     container, stream = video
-    # FFmpeg looks for a keyframe at or before a time, and answers EPERM where there is none. Most of its demuxers take a time
-    # before all for the first packet; avi and flv take any packet at the first time.
+    # FFmpeg looks for a keyframe at or before a time, and answers EPERM where there is none. Of most demuxers a time before
+    # all gives the first packet; of avi and flv any packet at the first time does.
     try:
         container.seek(_BEFORE_ALL, stream=stream)
     except av.error.PermissionError:

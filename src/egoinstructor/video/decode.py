@@ -70,9 +70,10 @@ def load_video(
 
     Args:
         source: the video.
-        start: seconds from the first frame; None for the beginning.
+        start: seconds from the start of the presentation, as players and subtitles count; None for the beginning.
         end: seconds; None for the end. Up to half a second past the end is taken for the end.
-        num_frames: F; where the segment has fewer, some are repeated or, by "segment_center", later ones are taken.
+        num_frames: F; where the segment has fewer, some are repeated or, by "segment_center" at a constant rate of 24 frames
+            per second or more, later ones are taken, as the original does.
         sampling: "segment_center" cuts the segment in F equal parts and takes the middle frame of each (how the
             published model was trained); "linspace" goes from the segment's first frame to its last.
         backend: "pyav"; "torchcodec", which must be installed and gives the same frames; "auto" takes the faster one

@@ -10,12 +10,14 @@ import math
 import os
 import struct
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import cast
 
 import numpy as np
+from av.buffer import Buffer
 from av.filter import Graph
-from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorTrc
 
@@ -60,13 +62,13 @@ def orientation(frame: VideoFrame, name: str) -> Orientation:
         name: the video as a message names it.
     """
     try:
-        matrix = frame.side_data.get(Type.DISPLAYMATRIX)
-    except ValueError:  # of PyAV, for another kind of side data that it doesn't know; it still gives the angle
-        return Orientation(round(frame.rotation / 90) % 4)
-    if matrix is None:
+        matrix = bytes(cast("Mapping[str, Buffer]", frame.side_data)["DISPLAYMATRIX"])
+    except KeyError:
         return Orientation()
-    # A point (x, y), y downwards, is displayed at (a·x + c·y, b·x + d·y); what is left out shifts and distorts.
-    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(matrix))
+    except ValueError:  # of PyAV, at another kind of side data that it doesn't know; the angle it still gives
+        return Orientation(round(frame.rotation / 90) % 4)
+    # A point (x, y), y downwards, is displayed at (a·x + c·y, b·x + d·y); the other numbers shift and distort.
+    a, b, _, c, d, *_ = struct.unpack("=9i", matrix)
     mirrored = a * d < b * c
     if mirrored:
         a, b = -a, -b
@@ -90,15 +92,22 @@ def to_rgb(frame: VideoFrame, name: str) -> np.ndarray:
     return orientation(frame, name).apply(to_sdr(frame).to_ndarray(format="rgb24", threads=1))
 
 
+def is_hdr(frame: VideoFrame) -> bool:
+    """Whether a frame is of HDR: its transfer curve is PQ or HLG."""
+    return frame.color_trc in _HDR
+
+
 def to_sdr(frame: VideoFrame) -> VideoFrame:
-    """Tone-map a frame of HDR (PQ or HLG) to RGB of BT.709; any other frame is returned as it is."""
-    if frame.color_trc not in _HDR:
+    """Tone-map a frame of HDR to RGB of BT.709; any other frame is returned as it is."""
+    if not is_hdr(frame):
         return frame
     if frame.color_primaries == ColorPrimaries.UNSPECIFIED:
         frame.color_primaries = ColorPrimaries.BT2020
     if frame.colorspace == _UNSPECIFIED:
         frame.colorspace = _BT2020
-    graphs = _tone_mappers(os.getpid(), frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range)
+    graphs = _tone_mappers(
+        os.getpid(), frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range
+    )
     try:
         graph = graphs.pop()
     except IndexError:
@@ -121,8 +130,8 @@ def resize(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
 def _tone_mappers(*_: int | str) -> deque[Graph]:
     """The idle tone mappers of one process and one kind of frames.
 
-    FFmpeg computes for seconds to make one, so they are kept; each is used by one thread at a time, and has threads of its own,
-    which a forked process lacks.
+    FFmpeg computes for seconds to make one, so they are kept. Each is used by one thread at a time, and has threads of its
+    own, which a forked process lacks.
     """
     return deque(maxlen=4)
 

@@ -26,14 +26,15 @@ _TIMELINES = KeptTimelines()
 
 @dataclass(frozen=True, slots=True)
 class VideoInfo:
-    """What a video is.
+    """Facts of a video. Times count from the start of the presentation, as in players and subtitles.
 
     Args:
         width: pixels, as displayed (after rotation); of the first frame, to which the others are scaled.
         height: pixels, as displayed.
         fps: frames per second; the mean one where the rate varies.
         num_frames: frames that can be shown.
-        duration: seconds from the first frame's start to the last frame's end.
+        duration: seconds of the presentation, as ffprobe gives them: the last frame stays until the file ends.
+        start: seconds from the start of the presentation to the first frame.
         codec: FFmpeg's name of it, such as `h264`.
         rotation: quarter turns counter-clockwise that the file asks a player for, in degrees: 0, 90, 180 or 270.
         variable_frame_rate: whether some frame is half a frame or more from its place at a constant rate.
@@ -45,6 +46,7 @@ class VideoInfo:
     fps: float
     num_frames: int
     duration: float
+    start: float
     codec: str
     rotation: int
     variable_frame_rate: bool
@@ -87,6 +89,7 @@ class VideoFile:
             fps=self.fps,
             num_frames=len(self.timeline.pts),
             duration=float(self.timeline.duration),
+            start=float(self.timeline.start),
             codec=self.video[1].codec.canonical_name,
             rotation=90 * upright.turns,
             variable_frame_rate=not self.timeline.constant,
@@ -94,9 +97,10 @@ class VideoFile:
         )
 
     def choose(self, clip: Clip, num_frames: int, policy: Sampling, rng: random.Random | None = None) -> list[int]:
-        """Display indices of the frames that stand for a clip.
+        """Display indices of the frames that represent a clip.
 
-        Policies count at a constant rate. Where the rate varies, number i means the frame on the screen at `i / fps`.
+        At a constant rate, policies count frames from the start of the presentation. Where the rate varies they choose times
+        in the clip, and the frames on the screen then.
 
         Raises:
             VideoError: the clip isn't in the video, or not in the part that can be read.
@@ -108,11 +112,16 @@ class VideoFile:
                 f"{clip}: the file is cut off: of {float(line.declared):.2f} s only the first "
                 f"{float(line.duration):.2f} s can be read. Choose an end within those, or fetch it again."
             )
-        start, end = sampling.clip_span(clip, float(line.duration))
-        if policy == "linspace":
+        start, end = sampling.clip_span(clip, float(line.duration), float(line.start))
+        if line.constant and policy == "linspace":
             numbers = sampling.linspace_segment(start, end, self.fps, line.nominal_frames, num_frames)
-        else:
+        elif line.constant:
             numbers = sampling.exo_segment(start, end, self.fps, line.nominal_frames, num_frames, rng)
+        elif policy == "linspace":
+            last = line.index_before(end)
+            return [min(line.index_at(time), last) for time in sampling.linspace_times(start, end, num_frames)]
+        else:
+            return [line.index_at(time) for time in sampling.segment_times(start, end, num_frames, rng)]
         return [line.display_index(number) for number in numbers]
 
     def read(self, indices: Sequence[int], backend: Backend = "auto") -> Frames:

@@ -53,6 +53,7 @@ class HeldFrames:
             fps=self.rate,
             num_frames=len(self.frames),
             duration=last - first,
+            start=0.0,
             codec="rawvideo",
             rotation=0,
             variable_frame_rate=not self.constant,
@@ -69,6 +70,8 @@ class HeldFrames:
         if len(self.frames) == num_frames and clip.start is None and clip.end is None:
             return list(range(num_frames))
         start, end = self._times(clip)
+        if not self.constant:
+            return self._on_screen(start, end, num_frames, policy, rng)
         # Numbers count from the start of the whole video, so that rounding is what it would be in a file.
         rate, total = self.rate, len(self.frames)
         begin = round(float(self.frames.timestamps[0]) * rate)
@@ -76,8 +79,7 @@ class HeldFrames:
             numbers = sampling.linspace_segment(start, end, rate, begin + total, num_frames)
         else:
             numbers = sampling.exo_segment(start, end, rate, begin + total, num_frames, rng)
-        local = [max(number - begin, 0) for number in numbers]
-        return local if self.constant else self._on_screen(np.array(local) / rate)
+        return [max(number - begin, 0) for number in numbers]
 
     def read(self, indices: Sequence[int], backend: Backend = "auto") -> Frames:
         """The frames at those places, in that order; nothing is decoded, whatever the backend.
@@ -114,9 +116,15 @@ class HeldFrames:
             )
         return max(start, first), min(end, last)
 
-    def _on_screen(self, seconds: np.ndarray) -> list[int]:
-        """The frame that is shown at each time, counted from the first frame's."""
-        times = self.frames.timestamps - self.frames.timestamps[0]
-        # A thousandth of a frame of grace: times are decimals.
-        found: list[int] = (np.searchsorted(times, seconds + 1e-3 / self.rate, side="right") - 1).tolist()
+    def _on_screen(
+        self, start: float, end: float, num_frames: int, policy: Sampling, rng: random.Random | None
+    ) -> list[int]:
+        """The frames on the screen at times that a policy chooses, as in a file of varying rate."""
+        times = self.frames.timestamps
+        grace = 1e-3 / self.rate  # times are decimals
+        if policy == "linspace":
+            chosen = np.minimum(sampling.linspace_times(start, end, num_frames), end - 2 * grace)
+        else:
+            chosen = np.array(sampling.segment_times(start, end, num_frames, rng))
+        found: list[int] = np.maximum(np.searchsorted(times, chosen + grace, side="right") - 1, 0).tolist()
         return found

@@ -21,8 +21,12 @@ from av.video.stream import VideoStream
 from egoinstructor.video.container import OpenVideo, rewind
 
 
-def decode_all(video: OpenVideo) -> Iterator[VideoFrame]:
+def decode_all(video: OpenVideo, *, threads: bool = True) -> Iterator[VideoFrame]:
     """Decode a file from its start, without the leading pictures that can't be decoded.
+
+    Args:
+        video: an open file.
+        threads: decode in threads, whose errors can get lost between two frames (PyAV reports one thing per call).
 
     Raises:
         av.error.InvalidDataError: another picture is damaged.
@@ -32,7 +36,7 @@ def decode_all(video: OpenVideo) -> Iterator[VideoFrame]:
     key = first[0].pts if first[0].is_keyframe else None
     leads = key is None or any(packet.pts is not None and packet.pts < key for packet in first)
     # A decoder with threads gives nothing more after an error.
-    decoder = _decoder(stream) if leads else stream.codec_context
+    decoder = stream.codec_context if threads and not leads else _decoder(stream)
     for packet in chain(first, packets):
         if key is None and packet.is_keyframe:
             key = packet.pts
@@ -45,20 +49,20 @@ def decode_all(video: OpenVideo) -> Iterator[VideoFrame]:
 
 def undecodable(video: OpenVideo) -> set[int]:
     """Presentation times, in ticks, of the leading pictures that give no frame."""
-    decoder, times, shown, key = _decoder(video[1]), set[int](), list[int | None](), None
+    decoder, key = _decoder(video[1]), None
+    times, shown = set[int](), list[int]()
     for packet in _from_start(video):
-        if packet.pts is not None and key is not None and packet.pts > key:
-            packet = None
-        elif packet.pts is not None:
+        beyond = key is not None and packet.pts is not None and packet.pts > key
+        if packet.pts is not None and not beyond:
             times.add(packet.pts)
             key = packet.pts if key is None and packet.is_keyframe else key
         with suppress(av.error.InvalidDataError):  # which is what is asked for
-            shown += [frame.pts for frame in decoder.decode(packet)]
-        if packet is None:
+            shown += [frame.pts for frame in decoder.decode(None if beyond else packet) if frame.pts is not None]
+        if beyond:
             break
-    ordered = all(early < late for early, late in pairwise(time for time in shown if time is not None))
     # MPEG-4 part 2 makes up what leading pictures refer to, and gives them in disorder.
-    return times - ({*shown, key} if ordered else {key})
+    ordered = all(early < late for early, late in pairwise(shown))
+    return times - {*(shown if ordered else ()), key}
 
 
 def _from_start(video: OpenVideo) -> Iterator[Packet[VideoStream]]:
@@ -71,5 +75,5 @@ def _decoder(stream: VideoStream) -> VideoCodecContext:
     codec = stream.codec_context
     decoder = cast(VideoCodecContext, CodecContext.create(codec.codec.name, "r"))
     decoder.extradata, decoder.options, decoder.thread_count = codec.extradata, codec.options, 1
-    decoder.width, decoder.height = codec.width, codec.height
+    decoder.width, decoder.height, decoder.codec_tag = codec.width, codec.height, codec.codec_tag
     return decoder

@@ -18,7 +18,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from egoinstructor.errors import VideoError
-from egoinstructor.video.container import OpenVideo
+from egoinstructor.video.container import OpenVideo, rewind
 from egoinstructor.video.display import orientation, resize, to_rgb
 from egoinstructor.video.h264 import is_reference, nal_length_size
 from egoinstructor.video.leading import decode_all
@@ -129,28 +129,25 @@ class _Collector:
 def _read_by_seeking(video: OpenVideo, timeline: Timeline, wanted: list[int], found: _Collector) -> bool:
     """Run by run; False where a run didn't give what the timeline foresees, and only a full decode can tell."""
     try:
-        for key, run in _runs(timeline, wanted):
-            _decode_run(video, timeline, key, run, found)
+        for run in _runs(timeline, wanted):
+            _decode_run(video, timeline, run, found)
     except (av.error.FFmpegError, _UnforeseenError):
         return False
     return found.complete
 
 
-def _runs(timeline: Timeline, wanted: list[int]) -> Iterator[tuple[int, list[int]]]:
-    """Wanted indices grouped by the keyframe (its position in the list) that they are decoded from."""
-    key, run = 0, list[int]()
+def _runs(timeline: Timeline, wanted: list[int]) -> Iterator[list[int]]:
+    """Wanted indices grouped by the keyframe that they are decoded from."""
+    run = list[int]()
     for index in wanted:
-        nearest = max(bisect_right(timeline.keyframes, index, key=lambda entry: entry[0]) - 1, 0)
-        if run and timeline.keyframes[nearest][0] - run[-1] <= MIN_JUMP:
-            run.append(index)
-            continue
-        if run:
-            yield key, run
-        key, run = nearest, [index]
-    yield key, run
+        if run and timeline.keyframes[_nearest(timeline, index)][0] - run[-1] > MIN_JUMP:
+            yield run
+            run = []
+        run.append(index)
+    yield run
 
 
-def _decode_run(video: OpenVideo, timeline: Timeline, key: int, run: list[int], found: _Collector) -> None:
+def _decode_run(video: OpenVideo, timeline: Timeline, run: list[int], found: _Collector) -> None:
     """Decode from a keyframe to the last frame of the run.
 
     Raises:
@@ -167,10 +164,11 @@ def _decode_run(video: OpenVideo, timeline: Timeline, key: int, run: list[int], 
             if frame.pts in index_at:
                 found.add(index_at[frame.pts], frame)
 
-    start, packets = _seek(video, timeline, key, run[0])
-    for packet in packets:
+    start: int | None = None
+    for packet in enter(video, timeline, run[0]):
         # After a seek, pictures shown before the keyframe may refer to ones before it: they can't be decoded here.
-        if packet.pts is None or packet.pts < start:
+        start = packet.pts if start is None else start
+        if packet.pts is None or start is None or packet.pts < start:
             continue
         if packet.pts not in pending and not is_reference(memoryview(packet), length_size):
             continue
@@ -187,21 +185,36 @@ def _decode_run(video: OpenVideo, timeline: Timeline, key: int, run: list[int], 
         raise _UnforeseenError
 
 
-def _seek(video: OpenVideo, timeline: Timeline, key: int, first: int) -> tuple[int, Iterator[Packet[VideoStream]]]:
-    """Go to a keyframe from which frame `first` can be decoded: its presentation time, and the packets from it on.
+def enter(video: OpenVideo, timeline: Timeline, first: int) -> Iterator[Packet[VideoStream]]:
+    """Seek to a keyframe from which frame `first` can be decoded.
 
     Containers seek by decoding time, and a keyframe of an open group is shown after pictures that follow it in the file;
-    MPEG-TS and MPEG-PS have no index, and are entered anywhere near the time. Where we land too late, the keyframe before
-    is tried; what comes before the first keyframe is passed over.
+    those without an index are entered anywhere near the time. Where a seek ends too late, earlier keyframes are tried, and
+    at last the start of the file; what is stored before the first keyframe is left out.
+
+    Returns:
+        the packets, the keyframe's first; none where no seek leads to one.
     """
     container, stream = video
-    for position in range(key, -1, -1):
-        container.seek(timeline.keyframes[position][1], stream=stream)
+    nearest = _nearest(timeline, first)
+    tries = [nearest, *(nearest - 2**i for i in range(nearest.bit_length())), -1]
+    for position in tries:
+        if position >= 0:
+            container.seek(timeline.keyframes[position][1], stream=stream)
+        else:
+            rewind(video)
         packets = container.demux(stream)
-        packet = next((packet for packet in packets if packet.is_keyframe), None)
-        if packet is not None and packet.pts is not None and packet.pts <= timeline.pts[first]:
-            return packet.pts, chain((packet,), packets)
-    raise _UnforeseenError
+        if timeline.stored:
+            packets = timeline.stored.restamp(packets, entered=position >= 0)
+        key = next((packet for packet in packets if packet.is_keyframe), None)
+        if key is not None and key.pts is not None and key.pts <= timeline.pts[first]:
+            return chain((key,), packets)
+    return iter(())
+
+
+def _nearest(timeline: Timeline, index: int) -> int:
+    """The last keyframe that isn't shown after a frame, by its position in the list."""
+    return max(bisect_right(timeline.keyframes, index, key=lambda entry: entry[0]) - 1, 0)
 
 
 def _read_from_start(video: OpenVideo, wanted: list[int], found: _Collector) -> None:
@@ -213,18 +226,26 @@ def _read_from_start(video: OpenVideo, wanted: list[int], found: _Collector) -> 
     timeline = from_packets(video)
     if timeline is None:
         return
-    if not timeline.ordered:  # then nothing but their number tells frames apart, and a lost error would shift them all
-        video[1].codec_context.thread_count = 1
-    number = 0
-    for frame in decode_all(video):
-        if timeline.ordered and frame.pts != timeline.pts[number]:
-            if timeline.keyframes and frame.pts is not None and frame.pts < timeline.keyframes[0][1]:
-                continue  # a leading picture that the timeline leaves out
+    for index, frame in enumerate(decode_shown(video, timeline)):
+        if timeline.ordered and frame.pts != timeline.pts[index]:
             return
-        found.add(number, frame)
-        if number == wanted[-1]:
+        found.add(index, frame)
+        if index == wanted[-1]:
             return
-        number += 1
+
+
+def decode_shown(video: OpenVideo, timeline: Timeline) -> Iterator[VideoFrame]:
+    """Decode the frames of a timeline from the start of the file on; without the leading pictures that it leaves out.
+
+    Raises:
+        av.error.InvalidDataError: one is damaged.
+    """
+    first = timeline.pts[0]
+    leads = timeline.ordered and bool(timeline.keyframes) and timeline.keyframes[0][1] >= first
+    # Without times nothing but their number tells frames apart, and a lost error would shift them all.
+    for frame in decode_all(video, threads=timeline.ordered):
+        if not (leads and frame.pts is not None and frame.pts < first):
+            yield frame
 
 
 def _damaged(name: str, timeline: Timeline, wanted: list[int]) -> VideoError:

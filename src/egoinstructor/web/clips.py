@@ -87,7 +87,7 @@ class ClipReader:
             InputError: times that are no span.
             VideoError: a span that is not in the video.
         """
-        clip_span(Clip(Path(upload.name), start, end), upload.info.duration)
+        clip_span(Clip(Path(upload.name), start, end), upload.info.duration, upload.info.start)
         ways = [self.captioned] * captioned + [self.searched] * searched
         return Segment(upload, start, end, tuple(dict.fromkeys(ways)))
 

@@ -129,9 +129,6 @@ def _answer(request: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], Bo
     except InputError as error:
         if isinstance(error.__cause__, MemoryError):  # FFmpeg's own
             return {"error": "memory"}, (), False
-        if isinstance(error.__cause__, av.error.PermissionError):  # FFmpeg's, of some damage: the file is ours to read
-            message = f"video {request['path']}: it can't be read as a video; it is damaged. Fetch it again."
-            return {"error": "video", "message": message}, (), True
         return {"error": "video", "message": str(error)[:2000]}, (), True
     except Exception as error:  # noqa: BLE001 - whatever a hostile file brings about, it is that file's fault
         return {"error": "failed", "message": type(error).__name__}, (), False

@@ -75,7 +75,7 @@ class Narrator:
         if options.threshold is not None and self._captioner.calibration is None:
             raise InputError("a threshold needs a calibrated model, and this one is not. Leave it out.")
         span = Clip(Path(upload.name), options.start, options.end)
-        start, end = clip_span(span, upload.info.duration)
+        start, end = clip_span(span, upload.info.duration, upload.info.start)
         windows = (end - start) / (options.seconds - options.overlap)
         check_range("the number of windows", math.ceil(windows), 1, MAX_WINDOWS)
 
@@ -108,7 +108,7 @@ class Narrator:
             progress=progress,
             stop=lambda: job.stopped,
             read=read,
-            duration=job.upload.info.duration,
+            info=job.upload.info,
         ).complete
 
     def _give_way(self, job: Job) -> None:

@@ -94,17 +94,18 @@ class SourceVideo:
         decides = (FORMAT, rows, self.merging and astuple(self.merging), self.window)
         return hashlib.blake2b(repr(decides).encode(errors="surrogatepass"), digest_size=16).hexdigest()
 
-    def clips(self, duration: float) -> tuple[list[SourceClip], list[Finding]]:
+    def clips(self, duration: float, first: float = 0.0) -> tuple[list[SourceClip], list[Finding]]:
         """The clips of the video, in order; and the rows that were left out or cut.
 
         Args:
             duration: of the video, in seconds.
+            first: when its first picture is shown, in seconds.
         """
         kept: list[SourceClip] = []
         findings = list(self.notes)
         for row in self.rows:
             try:
-                fitted, reason = _fit(row, duration)
+                fitted, reason = _fit(row, duration, first)
             except InputError as error:
                 findings.append(Finding("row", self.video, row.where, because(error, "")))
                 continue
@@ -116,7 +117,7 @@ class SourceVideo:
             cues = [Cue(clip.start, clip.end, clip.narration) for clip in kept if clip.narration]
             kept = [SourceClip(cue.start, cue.end, cue.text) for cue in merge_cues(cues, duration, self.merging)]
         if not kept and self.window is not None:
-            kept = [SourceClip(start, end) for start, end in windows(duration, self.window)]
+            kept = [SourceClip(start, end) for start, end in windows(duration, self.window, first)]
         return kept, findings
 
 
@@ -134,7 +135,7 @@ class Source(Protocol):
         """The videos, and what can't be used."""
 
 
-def _fit(row: Row, duration: float) -> tuple[SourceClip, str]:
+def _fit(row: Row, duration: float, first: float) -> tuple[SourceClip, str]:
     """A row as a clip that lies in the video, and why it was cut, if it was.
 
     Raises:
@@ -146,6 +147,8 @@ def _fit(row: Row, duration: float) -> tuple[SourceClip, str]:
         raise InputError(f"from {start:g} to {end:g} s: a time must be a number of 0 or more seconds")
     if start >= end:
         raise InputError(f"from {start:g} to {end:g} s: its end must lie after its start")
+    if end <= first:
+        raise InputError(f"to {end:g} s: the first picture is shown at {first:.2f} s")
     if start >= duration:
         raise InputError(f"from {start:g} s: the video ends at {duration:.2f} s")
     reason = f"to {end:g} s: cut to the end of the video at {duration:.2f} s" if end > duration + END_SLACK else ""
@@ -155,16 +158,18 @@ def _fit(row: Row, duration: float) -> tuple[SourceClip, str]:
     return SourceClip(start, end, row.narration, row.refined), reason
 
 
-def windows(duration: float, length: float) -> list[tuple[float, float]]:
+def windows(duration: float, length: float, first: float = 0.0) -> list[tuple[float, float]]:
     """Spans of equal length; a rest of less than half of it goes with the last one.
 
     Args:
-        duration: of the video.
-        length: of a span; a shorter video is one.
+        duration: of the video, seconds.
+        length: of a span, seconds; a shorter video is one span.
+        first: when the first picture is shown; spans start there if that is more than `END_SLACK` after 0.
     """
-    count = max(math.floor(duration / length + 0.5), 1)
+    start = first if first > END_SLACK else 0.0
+    count = max(math.floor((duration - start) / length + 0.5), 1)
     end = math.floor(duration * 1000) / 1000
-    borders = [round(i * length, 3) for i in range(count)]
+    borders = [round(start + i * length, 3) for i in range(count)]
     return list(zip(borders, [*borders[1:], end], strict=True)) if end > 0 else []
 
 
