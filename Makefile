@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test test-slow test-all lint format clean
+.PHONY: help demo setup test test-slow test-avx2 test-all lint format clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ test: setup  ## the fast tests (under 3 minutes on 2 cores)
 
 test-slow: setup  ## only the slow tests (CI runs these after the fast ones)
 	$(TEST_ENV) $(BIN)/python -m pytest -n 2 -m slow
+
+test-avx2: setup  ## the tests of the model and of training as on a processor without AVX-512
+	$(TEST_ENV) ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(BIN)/python -m pytest -n 2 tests/model tests/training
 
 test-all: setup  ## every test, fast and slow
 	$(TEST_ENV) $(BIN)/python -m pytest -n 2 -m 'slow or not slow'

@@ -16,7 +16,7 @@ from egoinstructor.records import Caption, Clip
 from egoinstructor.video.live import WindowCutter
 
 RATE = 10
-PATIENCE = 20  # seconds after which a test that hangs fails
+PATIENCE = 300  # seconds after which a test that hangs fails
 
 
 class Feed:

@@ -30,7 +30,7 @@ MODULES = [".".join(file.relative_to(SOURCE.parent).with_suffix("").parts).remov
 
 def run(*command: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, cwd=REPOSITORY, env=os.environ | environment, capture_output=True, text=True, timeout=280, check=False
+        command, cwd=REPOSITORY, env=os.environ | environment, capture_output=True, text=True, timeout=900, check=False
     )
 
 

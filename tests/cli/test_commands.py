@@ -291,7 +291,7 @@ def test_interrupted(testdata, model_folder):
         first = process.stdout.readline()
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=900)
     assert process.returncode == INTERRUPTED, err
     assert "interrupted" in err
     assert "Traceback" not in err

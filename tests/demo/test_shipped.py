@@ -148,7 +148,7 @@ def wheel(tmp_path_factory):
 def done(*command, cwd, **environment):
     """What a command prints; it must not fail."""
     ran = subprocess.run(
-        command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=280, check=False
+        command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=900, check=False
     )
     assert ran.returncode == 0, ran.stderr
     return ran.stdout

@@ -38,7 +38,7 @@ RATE, SIDE = 4, 96
 EXAMPLE = re.compile(r"```(bash|python)\n((?:(?!```).)*?)```\n+```(json|text)\n(.*?)```", re.DOTALL)
 FIXED = ("code", "message", "status", "name", "source", "codec")
 """Fields whose text does not depend on the model, the machine or chance."""
-PATIENCE = 240
+PATIENCE = 900
 
 
 @dataclass(frozen=True)

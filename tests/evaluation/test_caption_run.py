@@ -629,7 +629,7 @@ def test_ctrl_c_while_workers_start_is_one_line(split, model_folder, short_video
     while not lock.exists() and process.poll() is None:
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=900)
     assert process.returncode == INTERRUPTED, said
     assert "interrupted" in said
     assert "Traceback" not in said

@@ -296,7 +296,7 @@ def test_two_that_add_the_same_clips_at_once_add_each_once(library, clips):
 @pytest.mark.slow
 def test_two_processes_that_add_the_same_clips_at_once_add_each_once(library):
     writers = [add_in_process(library.uri, 0, 300), add_in_process(library.uri, 100, 400)]
-    done = [writer.communicate(timeout=200) for writer in writers]
+    done = [writer.communicate(timeout=900) for writer in writers]
     assert [writer.returncode for writer in writers] == [0, 0], done
     check_each_is_there_once(library, [sum(map(int, out.split())) for out, _ in done])
 

@@ -21,7 +21,7 @@ def four_at_once(monkeypatch):
     barrier = threading.Barrier(4)
 
     def load(*clip, **how):
-        barrier.wait(timeout=20)
+        barrier.wait(timeout=300)
         return load_video(*clip, **how)
 
     for module in ("clip_encoder", "retriever.frames"):

@@ -23,6 +23,6 @@ with Screen(stage, 32, hide_head=False) as screen:
 @pytest.fixture(scope="session")
 def can_render() -> None:
     """Skips where MuJoCo or the libraries that it renders with are missing; in a process of its own, since drivers crash."""
-    done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=900, check=False)
     if done.returncode != 0:
         pytest.skip(f"rendering doesn't work here: {(done.stderr.strip().splitlines() or ['?'])[-1]}")

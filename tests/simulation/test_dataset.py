@@ -265,14 +265,14 @@ def test_killed_and_resumed_is_as_if_never_killed(tmp_path, can_render):
     def start(out) -> subprocess.Popen:
         return subprocess.Popen([sys.executable, str(script), str(out)], start_new_session=True)
 
-    assert start(tmp_path / "whole").wait(timeout=280) == 0
+    assert start(tmp_path / "whole").wait(timeout=900) == 0
     for clips in (1, 9):
         running = start(tmp_path / "killed")
         while len(list((tmp_path / "killed").rglob("*.mp4"))) < clips and running.poll() is None:
             time.sleep(0.02)
         running.send_signal(signal.SIGKILL)
         running.wait()
-    assert start(tmp_path / "killed").wait(timeout=280) == 0
+    assert start(tmp_path / "killed").wait(timeout=900) == 0
     whole, killed = files(tmp_path / "whole"), files(tmp_path / "killed")
     assert len(whole) == 20 + 9
     assert killed == whole

@@ -191,7 +191,7 @@ def slurm(tmp_path):
         }  # fmt: skip
         command = [REPOSITORY / "scripts" / script, *flags]
         done = subprocess.run(
-            command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=60, check=False
+            command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=900, check=False
         )
         if done.returncode:
             return done.stderr, []

@@ -504,7 +504,7 @@ def test_processes_that_hammer_one_folder_agree(folder, recount):
         process.stdin.write("go\n")
         process.stdin.flush()
     for process in processes:
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=900)
         assert process.returncode == 0, errors
     assert cache.report().bytes == size(folder) <= 200_000
     assert not list((folder / ".partial").iterdir())
@@ -518,7 +518,7 @@ def test_processes_that_hammer_one_folder_agree(folder, recount):
 def test_killed_writers_leave_whole_files_only(folder, recount):
     cache = open_cache(folder, limit_bytes=10**10)
     process = start(KILLS, folder, cache, 0)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=900)
     assert process.returncode == 0, errors
     assert len(files(folder)) >= 12
     for path in files(folder):

@@ -44,7 +44,7 @@ SIZE, FRAMES = 28, 4
 BLIND_CHANCE = 1 / len(KINDS)
 MARGIN = 4 * (BLIND_CHANCE * (1 - BLIND_CHANCE) / SPLITS["test"][0]) ** 0.5  # 4 standard errors
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
 def crossing(colour: str, direction: str, rng: np.random.Generator) -> np.ndarray:

@@ -343,7 +343,7 @@ def test_the_original_command_trains_resumes_and_evaluates(published, tmp_path):
 
     def original(*flags):
         command = [*launch, REPOSITORY / "main.py", *published, *flags]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=250)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -380,7 +380,7 @@ def test_test_slurm_evaluates(published, golden_a, tmp_path):
     script = [REPOSITORY / "scripts" / "test_slurm.sh", f"--tokenizer={golden_a.tokenizer}", "--max_num_frames=4"]
     done = subprocess.run(
         [*script, "--offline", "--clean_narration"],
-        cwd=REPOSITORY, env=os.environ | variables, capture_output=True, text=True, check=False, timeout=250,
+        cwd=REPOSITORY, env=os.environ | variables, capture_output=True, text=True, check=False, timeout=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout.splitlines()[-1])

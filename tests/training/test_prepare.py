@@ -249,7 +249,7 @@ def test_ctrl_c_stops_and_leaves_no_partial_file(source, tmp_path, videos):
     assert process.stdout is not None
     process.stdout.readline()
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the run
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=900)
     assert errors.count("Traceback") == 1, "of the process that was asked, not of its workers"
     assert "KeyboardInterrupt" in errors
     assert process.returncode == -signal.SIGINT
@@ -290,7 +290,7 @@ def test_twenty_kills_then_a_run_make_what_one_clean_run_makes(source, tmp_path,
         videos.write(source / f"{n}.mp4", 150, size=(320, 240), options=options)
     clean, killed = tmp_path / "clean", tmp_path / "killed"
     start_of_run = time.monotonic()
-    output, errors = start(command, source, clean).communicate(timeout=120)
+    output, errors = start(command, source, clean).communicate(timeout=900)
     seconds = time.monotonic() - start_of_run
     assert "0 failed" in output, errors
     whole = finished(clean)
@@ -310,7 +310,7 @@ def test_twenty_kills_then_a_run_make_what_one_clean_run_makes(source, tmp_path,
         left = finished(killed) if killed.exists() else {}
         assert left.items() <= whole.items()  # whatever looks finished is
 
-    output, errors = start(command, source, killed).communicate(timeout=120)
+    output, errors = start(command, source, killed).communicate(timeout=900)
     assert "0 failed" in output, errors
     assert finished(killed) == whole
     assert not (killed / ".prepare/partial").exists()

@@ -16,7 +16,7 @@ ACTIONS, TRAIN, TEST = 32, 256, 128
 CHANCE = 1 / ACTIONS  # every action has as many clips
 MARGIN = 4 * (CHANCE * (1 - CHANCE) / TEST) ** 0.5  # 4 standard errors
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

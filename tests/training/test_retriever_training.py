@@ -320,7 +320,7 @@ def test_interrupted_saves_and_says_how_to_go_on(run, tmp_path):
         assert time.monotonic() < end
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=900)
     assert process.returncode == 130, err
     assert "--resume_from_checkpoint last" in " ".join(err.split())
     assert last_checkpoint(tmp_path / "stopped") is not None

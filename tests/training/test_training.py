@@ -455,7 +455,7 @@ def test_interrupted_saves_and_says_how_to_go_on(options, tmp_path, number):
     process = start(options("stopped", **{**LONG, "save_strategy": "no"}))
     wait_for(lambda: (folder / "metrics.jsonl").exists() and len(logged_safely(folder)) >= 2, process)
     process.send_signal(number)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=900)
     assert process.returncode == 130, err
     assert "--resume_from_checkpoint last" in " ".join(err.split())
     assert last_checkpoint(folder) is not None

@@ -36,7 +36,7 @@ def app(service):
 
 @pytest.fixture(scope="module")
 def api(app, service, serving):
-    with serving(app, service) as server, httpx.Client(base_url=server.url, timeout=60) as client:
+    with serving(app, service) as server, httpx.Client(base_url=server.url, timeout=900) as client:
         yield client
 
 

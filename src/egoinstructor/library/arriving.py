@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from egoinstructor.errors import VideoError
+from egoinstructor.library.log import Place
 from egoinstructor.library.records import ClipEntry, VideoRecord
 from egoinstructor.library.sources.rows import Finding, SourceVideo
 from egoinstructor.video.decode import probe
@@ -14,10 +15,6 @@ from egoinstructor.video.identity import content_digest, stamp
 
 LEFT = " and earlier rows"
 """Ends the fingerprint of a video with clips that its rows no longer name: the run that may remove them must look again."""
-
-
-Place = tuple[str, str]
-"""Where a video lies: its source, and its path there."""
 
 
 @dataclass(slots=True)

@@ -134,8 +134,7 @@ def _build(store: Store, column: str, rows: int) -> IndexFacts:
     config = IvfRq(
         distance_type=DISTANCE, num_partitions=partitions, num_bits=BITS, max_iterations=ITERATIONS, sample_rate=SAMPLES
     )
-    with store.explained("indexed"):
-        store.table("clips").create_index(column, config=config, replace=True)
+    store.commit("indexed", lambda: store.table("clips").create_index(column, config=config, replace=True))
     return IndexFacts(rows, partitions, NPROBES[-1], OVERSAMPLE[-1], 0.0, 0)
 
 

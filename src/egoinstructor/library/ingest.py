@@ -8,8 +8,9 @@ a run is killed the next one goes on: it skips finished videos, and of the other
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 BATCH = 256
 """Clips embedded and committed together: what a kill can cost. Smaller commits make more, and slower, files."""
+
+VIDEOS_AT_ONCE = 1000
+"""Videos whose records of the log are read together."""
 
 PORTION = 64
 """Of a commit, clips embedded before their latents are made: so few that an encoder that serves both still has them."""
@@ -102,7 +106,7 @@ def ingest(
         encoder.threads = workers
     run = _Run(library, retriever, source, latents, batch, replace)
     total, done = len(source), 0
-    for item in ahead(run.look_at, source, threads=workers):
+    for item in ahead(run.look_at, run.with_records(source), threads=workers):
         if isinstance(item, Finding):
             run.report.findings.append(item)
             done, name = done + (item.kind == "failure"), item.video
@@ -136,10 +140,17 @@ class _Run:
         self._commits = 0
         self._items: list[_Item] = []
         self._open: list[ArrivingVideo] = []
-        self._log = library.video_log()
+        self._log = library.part_of_log()
         self._roots = library.sources()
         self._named: set[str] = set()
         self._stale = StaleClips(library, self._log, replace, self.report)
+
+    def with_records(self, source: Source) -> Iterator[SourceVideo | Finding]:
+        """The source's videos, the log's records of so many at a time read before them."""
+        items = iter(source)
+        while part := list(islice(items, VIDEOS_AT_ONCE)):
+            self._log.read((item.source, item.video) for item in part if not isinstance(item, Finding))
+            yield from part
 
     def look_at(self, item: SourceVideo | Finding) -> ArrivingVideo | Finding:
         """Read a video's file, unless it is finished, and make its rows clips; on any thread."""

@@ -17,7 +17,7 @@ from egoinstructor.library.export import export_library
 from egoinstructor.library.index import IndexFacts, update_index
 from egoinstructor.library.ingest import BATCH, LatentsEncoder, ingest
 from egoinstructor.library.latents import get_latents, put_latents
-from egoinstructor.library.log import read_log, read_record, write_log
+from egoinstructor.library.log import PartOfLog, read_log, read_record, write_log
 from egoinstructor.library.places import add_source, entry_path, read_sources, relocate_clips
 from egoinstructor.library.records import ClipEntry, Filter, Hit, VideoRecord
 from egoinstructor.library.report import IngestReport
@@ -207,6 +207,10 @@ class ExoLibrary:
     def video_log(self) -> dict[tuple[str, str], VideoRecord]:
         """What ingests have finished with, by source and video."""
         return read_log(self._store)
+
+    def part_of_log(self) -> PartOfLog:
+        """The log, of which only the records that are asked for are read."""
+        return PartOfLog(self._store)
 
     def video_record(self, source: str, video: str) -> VideoRecord | None:
         """What an ingest has noted of one video."""

@@ -8,12 +8,13 @@ they name, once all have been seen; of others, whose words nobody can see now, b
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
-from egoinstructor.library.arriving import LEFT, ArrivingVideo, Place, holds
+from egoinstructor.library.arriving import LEFT, ArrivingVideo, holds
+from egoinstructor.library.log import PartOfLog, Place
 from egoinstructor.library.records import ClipEntry, Filter, VideoRecord
 from egoinstructor.library.report import IngestReport
 from egoinstructor.library.sources.rows import Finding
@@ -29,20 +30,14 @@ class StaleClips:
 
     Args:
         library: that is filled.
-        log: its videos, as the run found them.
+        log: of its videos, as the run found them.
         remove: the clips that nobody names; otherwise they are counted.
         report: of the run.
     """
 
-    def __init__(
-        self, library: ExoLibrary, log: Mapping[Place, VideoRecord], remove: bool, report: IngestReport
-    ) -> None:
+    def __init__(self, library: ExoLibrary, log: PartOfLog, remove: bool, report: IngestReport) -> None:
         self._library, self._log, self._remove, self._report = library, log, remove, report
-        self._copies: dict[str, set[Place]] = defaultdict(set)
-        for place, record in log.items():
-            self._copies[record.digest].add(place)
-        before = [place for place, record in log.items() if record.fingerprint.endswith(LEFT)]
-        self._left_before = {entry.video_digest for entry in self._at(before)}
+        self._left_before = {entry.video_digest for entry in self._at(log.marked(LEFT))}
         self._named: dict[str, Place] = {}  # clips of shared content that a video of this run names
         self._seen: set[Place] = set()  # which videos that takes in
         self._open: dict[str, ClipEntry] = {}  # what only the end of the run can decide
@@ -50,24 +45,24 @@ class StaleClips:
 
     def shared(self, digest: str) -> bool:
         """Whether clips of this content may lie at another place than that of a file with it; on any thread."""
-        return len(self._copies.get(digest, ())) > 1 or digest in self._left_before
+        return len(self._log.copies(digest)) > 1 or digest in self._left_before
 
     def see(self, video: ArrivingVideo) -> None:
         """Keep where a video lies, and what it names where others have its content."""
         if not video.digest:
             return
-        self._copies[video.digest].add(video.place)
+        self._log.found(video.digest, video.place)
         if self.shared(video.digest) and video.entries:
             self._named |= dict.fromkeys(video.entries, video.place)
             self._seen.add(video.place)
 
     def others(self, video: ArrivingVideo) -> set[Place]:
         """The other places at which a file with a video's content lies, or lay."""
-        return self._copies[video.digest] - {video.place}
+        return self._log.copies(video.digest) - {video.place}
 
     def moved(self, video: ArrivingVideo) -> None:
         """All other files with a video's content are gone."""
-        self._copies[video.digest] = {video.place}
+        self._log.moved(video.digest, video.place)
 
     def log(self, done: Sequence[ArrivingVideo], records: Sequence[VideoRecord]) -> None:
         """Note videos that are finished. Those with clips that they don't name are marked, for a run to look again.
@@ -82,7 +77,7 @@ class StaleClips:
             place = entry.source, entry.video
             if place not in named or entry.id in named[place]:
                 continue
-            if self._copies[entry.video_digest] - {place}:
+            if self._log.copies(entry.video_digest) - {place}:
                 self._open[entry.id] = entry
             else:
                 self._report.stale += 1
@@ -111,7 +106,7 @@ class StaleClips:
                 self._left.add(place)
                 continue
             if to is None:
-                unseen = sorted(self._copies[digest] - self._seen - {place})
+                unseen = sorted(self._log.copies(digest) - self._seen - {place})
                 to = next((copy for copy in unseen if there(*copy, digest)), None)
                 if to is None:
                     self._report.stale += 1
@@ -123,9 +118,9 @@ class StaleClips:
             self._library.relocate(digest, *to, ids=ids)
         places, digests = {(e.source, e.video) for e in self._open.values()}, {entry.video_digest for entry in gone}
         mended = places - self._left
-        log = self._library.video_log().items() if gone or mended else ()
         # Deleting makes the log forget every video with that content; those that were seen have lost nothing by it.
-        records = [r for place, r in log if place in places or (place in self._seen and r.digest in digests)]
+        touched = places | {place for digest in digests for place in self._log.copies(digest) & self._seen}
+        records = self._log.latest(touched) if gone or mended else []
         self._delete([entry.id for entry in gone])
         self._library.log_videos(_marked(r, False) if (r.source, r.video) in mended else r for r in records)
         for (_, path), count in sorted(kept.items()):

@@ -14,13 +14,15 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from egoinstructor.errors import InputError, require_extra
+from egoinstructor.library.conflicts import ConflictError, retry_conflicts
 from egoinstructor.library.schema import FORMAT, KEYS, TEXTS, schemas
 from egoinstructor.library.sql import both, one_of
 
@@ -34,6 +36,7 @@ METADATA_CACHE_BYTES = 128 * 2**20
 KEYS_AT_ONCE = 2000  # of one condition
 COMMITS_BETWEEN_COMPACTIONS = 256
 KEPT = timedelta(hours=1)  # versions that another process may still be reading
+Result = TypeVar("Result")
 _FULL = ("os error 28", "os error 122", "os error 27", "no space left")
 _READ_ONLY = ("os error 30", "os error 13", "os error 1)", "permission denied", "read-only", "accessdenied")
 
@@ -176,12 +179,15 @@ class Store:
         """
         if not rows.num_rows:
             return 0
-        with self.explained("written to"):
-            merge = self.table(name).merge_insert(KEYS[name]).when_not_matched_insert_all()
+
+        def merge() -> int:
+            builder = self.table(name).merge_insert(KEYS[name]).when_not_matched_insert_all()
             if update:
-                merge = merge.when_matched_update_all()
+                builder = builder.when_matched_update_all()
             # LanceDB's check of vectors takes null for a bad one; told to make bad ones null, it leaves them alone.
-            added = int(merge.execute(rows, on_bad_vectors="null").num_inserted_rows)
+            return int(builder.execute(rows, on_bad_vectors="null").num_inserted_rows)
+
+        added = self.commit("written to", merge)
         self._commits[name] += 1
         if self._commits[name] % COMMITS_BETWEEN_COMPACTIONS == 0:
             self._compact(name)
@@ -207,9 +213,15 @@ class Store:
         self, name: str, columns: list[str], keys: Iterable[str], where: str | None = None
     ) -> Iterator[pa.Table]:
         """The rows of these keys that fulfil a condition, in parts, in no order."""
-        wanted = list(dict.fromkeys(keys))
+        return self.by_value(name, columns, KEYS[name], keys, where)
+
+    def by_value(
+        self, name: str, columns: list[str], column: str, values: Iterable[str], where: str | None = None
+    ) -> Iterator[pa.Table]:
+        """The rows with one of these values in a column that fulfil a condition, in parts, in no order."""
+        wanted = list(dict.fromkeys(values))
         for first in range(0, len(wanted), KEYS_AT_ONCE):
-            yield self.rows(name, columns, both(one_of(KEYS[name], wanted[first : first + KEYS_AT_ONCE]), where))
+            yield self.rows(name, columns, both(one_of(column, wanted[first : first + KEYS_AT_ONCE]), where))
 
     def take(self, name: str, columns: list[str], places: Sequence[int]) -> pa.Table | None:
         """The rows at these places, as a search told them; None where one is gone. Others may have come there since."""
@@ -238,13 +250,15 @@ class Store:
 
     def delete(self, name: str, where: str) -> int:
         """Delete the rows that fulfil a condition, in one commit; how many there were."""
-        with self.explained("written to"):
-            return int(self.table(name).delete(where).num_deleted_rows)
+        return self.commit("written to", lambda: int(self.table(name).delete(where).num_deleted_rows))
 
     def update(self, name: str, where: str, values: Mapping[str, str]) -> int:
         """Change the rows that fulfil a condition, in one commit; how many there were."""
-        with self.explained("written to"):
+
+        def update() -> int:
             return int(self.table(name).update(where=where, values=dict(values)).rows_updated)
+
+        return self.commit("written to", update)
 
     def compact(self) -> None:
         """Join small files, bring the indices that are there up to date, drop versions older than an hour.
@@ -255,8 +269,7 @@ class Store:
         for name in KEYS:
             small = self.table(name).stats()["fragment_stats"]["num_small_fragments"]
             if name != "latents" or small >= COMMITS_BETWEEN_COMPACTIONS:  # these are large: joining them costs
-                with self.explained("compacted"):
-                    self.table(name).optimize(cleanup_older_than=KEPT)
+                self.commit("compacted", partial(self.table(name).optimize, cleanup_older_than=KEPT))
 
     def _compact(self, name: str) -> None:
         """On the way: many small files make every further commit slower."""
@@ -271,6 +284,19 @@ class Store:
             table = self.table(name)
             return max((table.index_stats(index.name).num_unindexed_rows for index in table.list_indices()), default=0)
 
+    def commit(self, action: str, work: Callable[[], Result]) -> Result:
+        """Run one commit, repeated while other writers are ahead: the way of every write into a table that is there.
+
+        Args:
+            action: the participle that a message says can't be done, such as "written to".
+            work: writes all or nothing.
+
+        Raises:
+            InputError: anything failed; what was in the library before is still there.
+        """
+        with self.explained(action):
+            return retry_conflicts(work)
+
     @contextmanager
     def explained(self, action: str) -> Iterator[None]:
         """LanceDB's errors, which are of any builtin kind, as one that says what to do.
@@ -283,6 +309,12 @@ class Store:
         except (OSError, RuntimeError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
+            if isinstance(error, ConflictError):
+                raise InputError(
+                    f"library {self.uri} can't be {action}: other processes wrote to it at each of {error}. Nothing of it "
+                    "is damaged. Let fewer processes write at a time (up to 8 is fast), and run the same command again: "
+                    "what is finished is kept."
+                ) from error
             said = str(error).lower()
             reason = re.sub(r"\s+", " ", re.sub(r", \S+\.rs:.*", "", str(error), flags=re.DOTALL))[:500]
             if any(sign in said for sign in _FULL):

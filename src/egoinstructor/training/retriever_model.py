@@ -76,7 +76,9 @@ class VideoCrossViewModel(nn.Module):
         gain, bias = (colours / self.std).unbind(1)  # (B, 3) each
         bias = bias - self.mean / self.std
         pixels = shifted(frames, shifts) * gain[:, None, None, None] + bias[:, None, None, None]
-        images = pixels.flatten(0, 1).permute(0, 3, 1, 2)  # (B·F, 3, H, W), channels last in memory as it came
+        # Contiguous: oneDNN's AVX2 code writes out of bounds in the weight gradient of a strided 1×1 convolution over
+        # channels-last images (torch 2.13, oneDNN 3.12).
+        images = pixels.flatten(0, 1).permute(0, 3, 1, 2).contiguous()  # (B·F, 3, H, W)
         _, pooled = frame_features(self.backbone, images)  # (B·F, V)
         features = pooled.unflatten(0, frames.shape[:2])  # (B, F, V)
         output: CrossViewOutput = self.cross_view(input_ids, features[is_ego], features[~is_ego], is_ego, places=places)
