@@ -136,7 +136,7 @@ class VideoFile:
         if outside or not len(indices):
             raise InputError(f"frames {outside} of {name}: give at least one index, each from 0 to {total - 1}.")
         if backend == "torchcodec":
-            pixels = torchcodec_reader.read(self.source, indices)
+            pixels = torchcodec_reader.read(self.source, self.video, self.timeline, indices)
         else:
             pixels = reader.read(self.video, self.timeline, indices, name, self.stored_size)
         timestamps = np.array([self.timeline.seconds(index) for index in indices])
