@@ -1,14 +1,15 @@
-"""Pictures at the start of a file that refer to ones that were cut away.
+"""Decoding a file from its start, which may refer to pictures that were cut away.
 
 A file that was cut without decoding, or a broadcast that was joined on its way, begins between two keyframes, or with the
-keyframe of an open group. Decoders give no frame for most of these leading pictures, and some report them as damaged.
+keyframe of an open group. For most of the leading pictures, those stored or shown before the first keyframe, decoders give
+no frame, and report some of them as damaged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from itertools import chain, islice, pairwise
+from itertools import islice, pairwise
 from typing import cast
 
 import av
@@ -31,20 +32,49 @@ def decode_all(video: OpenVideo, *, threads: bool = True) -> Iterator[VideoFrame
     Raises:
         av.error.InvalidDataError: another picture is damaged.
     """
-    stream, packets = video[1], _from_start(video)
-    first = list(islice(packets, 2))
-    key = first[0].pts if first[0].is_keyframe else None
-    leads = key is None or any(packet.pts is not None and packet.pts < key for packet in first)
-    # A decoder with threads gives nothing more after an error.
-    decoder = stream.codec_context if threads and not leads else _decoder(stream)
-    for packet in chain(first, packets):
-        if key is None and packet.is_keyframe:
-            key = packet.pts
+    decoder = video[1].codec_context if threads else _decoder(video[1])
+    keys, given, last = list[int](), 0, None
+    try:
+        for packet in _from_start(video):
+            if len(keys) < 2 and packet.is_keyframe and packet.pts is not None:
+                keys.append(packet.pts)
+            for frame in decoder.decode(packet):
+                given, last = given + 1, frame.pts
+                yield frame
+        return
+    except av.error.InvalidDataError:
+        if len(keys) > 1 and last is not None and last >= keys[1]:
+            raise
+    yield from islice(_decode_beginning(video), given, None)
+
+
+def _decode_beginning(video: OpenVideo) -> Iterator[VideoFrame]:
+    """Decode from the start, without threads: with them, everything after an error fails too.
+
+    Up to the second keyframe an error doesn't count where every picture comes out from the first keyframe on. H.264 has
+    decoders forget pictures, and reports it as damage of a whole picture where those were cut away.
+    """
+    decoder, keys, owed = _decoder(video[1]), list[int](), set[int]()
+    error: av.error.InvalidDataError | None = None
+    for packet in _from_start(video):
+        if len(keys) < 2 and packet.is_keyframe and packet.pts is not None:
+            keys.append(packet.pts)
+        if len(keys) == 1 and packet.pts is not None and packet.pts >= keys[0] and not packet.is_discard:
+            owed.add(packet.pts)
         try:
-            yield from decoder.decode(packet)
-        except av.error.InvalidDataError:
-            if not leads or (key is not None and (packet.pts is None or packet.pts >= key)):
+            frames = decoder.decode(packet)
+        except av.error.InvalidDataError as reported:
+            if len(keys) > 1:
                 raise
+            error = reported
+            continue
+        for frame in frames:
+            owed.discard(frame.pts or 0)
+            if error and any(pts < (frame.pts or 0) for pts in owed):
+                raise error
+            yield frame
+    if error and owed:
+        raise error
 
 
 def undecodable(video: OpenVideo) -> set[int]:

@@ -52,6 +52,8 @@ def read(video: OpenVideo, timeline: Timeline, indices: Sequence[int], name: str
         VideoError: a wanted frame, or one that it depends on, is damaged or missing.
     """
     wanted = sorted(set(indices))
+    if timeline.stored and any(timeline.pts[index] in timeline.stored.spoiled for index in wanted):
+        raise _damaged(name, timeline, wanted)
     found = _Collector(wanted, name, size)
     try:
         if not (timeline.ordered and timeline.keyframes and _read_by_seeking(video, timeline, wanted, found)):

@@ -21,6 +21,9 @@ STREAMED = ("mpegts", "mpeg", "asf")
 _FEWEST, _MOST = 8, 1024
 """Pictures in a row by which a place in a file is recognised."""
 
+_NEAR = 3
+"""Pictures from the one that is marked as torn to a gap in the decoding times: parsers look ahead."""
+
 
 class StoredPictures:
     """The pictures of a file in stored order.
@@ -32,9 +35,12 @@ class StoredPictures:
     def __init__(self, tick: Fraction) -> None:
         self.reliable = True
         """Each picture has a display time of its own, and decoding times rise."""
+        self.spoiled = set[int]()
+        """Display times of pictures after one that was lost on the way, up to the next keyframe: they may refer to it."""
         self._sizes, self._pts, self._times = array("q"), array("q"), array("q")
         self._seen, self._last_dts = set[int](), -(2**63)
         self._shift = self._delay = self._step = 0
+        self._torn, self._spoiling, self._whole_from = 0, False, -(2**63)
         self._tolerance = round(1 / (2 * tick))
 
     def add(self, packet: Packet[VideoStream]) -> None:
@@ -45,6 +51,7 @@ class StoredPictures:
         # Decoding time by the steps so far, corrected where the stamp differs by more than the tolerance.
         time = self._times[-1] + self._step if self._times else (dts or 0)
         if dts is not None:
+            self._look_for_loss(packet, dts)
             late = dts + self._shift - time
             if late > self._tolerance:
                 time += late
@@ -58,6 +65,16 @@ class StoredPictures:
         self._sizes.append(packet.size)
         self._times.append(time)
         self._step = packet.duration or self._step
+
+    def _look_for_loss(self, packet: Packet[VideoStream], dts: int) -> None:
+        """Whether pictures are lost before this one. No decoder reports that; some make up the lost ones."""
+        self._torn = _NEAR if packet.is_corrupt else max(self._torn - 1, 0)
+        lost = bool(self._torn) and 2 * (dts - self._last_dts) > 3 * self._step > 0
+        self._spoiling |= lost
+        if packet.is_keyframe and self._spoiling:
+            self._spoiling, self._whole_from = False, packet.pts or 0
+        if packet.pts is not None and (self._spoiling or packet.pts < self._whole_from):
+            self.spoiled.add(packet.pts)
 
     def made_up_times(self) -> array[int]:
         """Display times in ticks, by the decoding times alone, as if each picture were delayed like the first."""
