@@ -225,5 +225,16 @@ def test_a_mov_opens_no_other_file(make_video, read_number):
 
 def test_no_readable_format_opens_other_files():
     readable = set(READABLE.split(","))
-    assert not readable & {"hls", "dash", "concat", "image2", "sdp", "rtsp", "lavfi", "vobsub", "imf", "webm_dash_manifest"}
+    assert not readable & {
+        "hls",
+        "dash",
+        "concat",
+        "image2",
+        "sdp",
+        "rtsp",
+        "lavfi",
+        "vobsub",
+        "imf",
+        "webm_dash_manifest",
+    }
     assert readable <= {name for names in av.formats_available for name in names.split(",")}

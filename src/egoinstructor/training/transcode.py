@@ -226,7 +226,9 @@ def _presented(video: OpenVideo, timeline: Timeline, source: Path) -> Iterator[t
         if pts is None:
             raise VideoError(f"{source} has frames without a time. Convert it to MP4 first.")
         if timeline.stored and pts in timeline.stored.spoiled:
-            raise VideoError(f"{source} lacks pictures at {float(pts * tick):.1f} s, which others refer to. Fetch it again.")
+            raise VideoError(
+                f"{source} lacks pictures at {float(pts * tick):.1f} s, which others refer to. Fetch it again."
+            )
         if first is None:
             # A lead of less than half a frame is none: rates are then constant from the start.
             first = pts * tick

@@ -39,7 +39,7 @@ class StoredPictures:
         """Display times of pictures after one that was lost on the way, up to the next keyframe: they may refer to it."""
         self._sizes, self._pts, self._times = array("q"), array("q"), array("q")
         self._seen, self._last_dts = set[int](), -(2**63)
-        self._shift = self._delay = self._step = 0
+        self._shift = self._delay = self._step = self._stride = 0
         self._torn, self._spoiling, self._whole_from = 0, False, -(2**63)
         self._tolerance = round(1 / (2 * tick))
 
@@ -58,19 +58,19 @@ class StoredPictures:
             elif late < -self._tolerance:  # another file was joined on
                 self._shift -= late
             self.reliable &= dts > self._last_dts
+            self._stride = dts - self._last_dts if 0 < dts - self._last_dts <= self._tolerance else self._stride
             self._last_dts = dts
         self.reliable &= pts is not None and pts not in self._seen
         self._seen.add(pts or 0)
         self._pts.append(pts or 0)
         self._sizes.append(packet.size)
         self._times.append(time)
-        self._step = packet.duration or self._step
+        self._step = packet.duration or self._stride
 
     def _look_for_loss(self, packet: Packet[VideoStream], dts: int) -> None:
         """Whether pictures are lost before this one. No decoder reports that; some make up the lost ones."""
         self._torn = _NEAR if packet.is_corrupt else max(self._torn - 1, 0)
-        lost = bool(self._torn) and 2 * (dts - self._last_dts) > 3 * self._step > 0
-        self._spoiling |= lost
+        self._spoiling |= bool(self._torn) and 2 * (dts - self._last_dts) > 3 * self._stride > 0
         if packet.is_keyframe and self._spoiling:
             self._spoiling, self._whole_from = False, packet.pts or 0
         if packet.pts is not None and (self._spoiling or packet.pts < self._whole_from):

@@ -66,6 +66,6 @@ def read(source: EncodedVideo, video: OpenVideo, timeline: Timeline, indices: Se
 
 def _other_frames(name: str) -> VideoError:
     return VideoError(
-        f"video {name}: torchcodec gives other frames than players show: it doesn't mirror or tone-map, and loses count where "
-        "pictures are missing or have no index. Use backend='pyav'."
+        f"video {name}: torchcodec gives other frames than players show: it doesn't mirror or tone-map, and loses count "
+        "where pictures are missing or have no index. Use backend='pyav'."
     )
