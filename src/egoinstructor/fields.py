@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
 import math
+import re
 import reprlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,17 +14,38 @@ from typing import Any, cast
 
 from egoinstructor.errors import InputError
 
+_CLOCK = re.compile(r"(?:(\d+):)?([0-5]?\d):([0-5]?\d(?:[.,]\d*)?)")
+_NUMBER = re.compile(r"[-+]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][-+]?\d+)?")
+
+
+def parse_seconds(text: str) -> float:
+    """Read a time: seconds (`62.5`, `62,5`) or a clock time (`1:02.5`, `00:01:02,500`).
+
+    Raises:
+        ValueError: neither of them.
+    """
+    text = text.strip()
+    if _NUMBER.fullmatch(text):
+        return float(text.replace(",", "."))
+    clock = _CLOCK.fullmatch(text)
+    if clock is None:
+        raise ValueError(f"{text!r} is no time; give seconds, as 62.5, or a clock time, as 1:02.5")
+    hours, minutes, seconds = clock.groups()
+    return (int(hours or 0) * 60 + int(minutes)) * 60 + float(seconds.replace(",", "."))
+
 
 def read_text(path: Path) -> str:
-    """A text file in UTF-8, with or without its mark.
+    """A text file in UTF-8, with or without its mark, or in UTF-16 with it.
 
     Raises:
         InputError: it can't be read.
     """
     try:
-        return path.read_text("utf-8-sig")
+        data = path.read_bytes()
+        encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+        return io.TextIOWrapper(io.BytesIO(data), encoding).read()  # line ends as in a file that is read as text
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} can't be read: {error}.") from error
+        raise InputError(f"{path} can't be read: {error}. Save it as UTF-8.") from error
 
 
 def parse_json(text: str, where: str) -> Any:
@@ -109,11 +133,13 @@ def number(record: dict[str, Any], key: str, where: str) -> float:
 
 
 def seconds(record: dict[str, Any], key: str, where: str) -> float:
-    """A time; as text too, since the original converts whatever it finds."""
+    """A time in seconds; as text too, also a clock time: see `parse_seconds`."""
     value = get(record, key, where)
     try:
-        seconds = math.nan if isinstance(value, bool) else float(value)
+        seconds = (
+            math.nan if isinstance(value, bool) else parse_seconds(value) if isinstance(value, str) else float(value)
+        )
     except (TypeError, ValueError, OverflowError):
         seconds = math.nan
-    check(math.isfinite(seconds), value, f"{where}.{key}", "a number of seconds")
+    check(math.isfinite(seconds), value, f"{where}.{key}", "a number of seconds, or a clock time such as 1:02.5")
     return seconds

@@ -124,7 +124,10 @@ def test_a_folder_with_subtitles_beside_the_videos(folder):
         "a.mp4": ["a.srt"], "c.mp4": [], "sub/b.MKV": ["sub/b.en.vtt"],
     }  # fmt: skip
     assert {video.source for video in videos.values()} == {"clips"}
-    assert [(f.kind, f.video, f.reason) for f in findings] == [("note", "d.srt", "subtitles of no video; not read")]
+    assert [(f.kind, f.video, f.reason) for f in findings] == [
+        ("note", "d.srt", "subtitles of no video; not read"),
+        ("note", "clips", "1 of 3 videos go in without words, in clips of 4 s"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -153,7 +156,7 @@ def test_subtitles_go_to_the_video_whose_whole_name_they_have(folder):
     assert {name: texts(video) for name, video in videos.items()} == {
         "a.mp4": [], "a.en.mp4": ["a.en.srt"], "part.two.mp4": ["part.two.srt"],
     }  # fmt: skip
-    assert findings == []
+    assert [finding.reason for finding in findings] == ["1 of 3 videos go in without words, in clips of 4 s"]
 
 
 def test_subtitles_that_are_empty_badly_encoded_or_no_text(folder):
@@ -166,7 +169,7 @@ def test_subtitles_that_are_empty_badly_encoded_or_no_text(folder):
     assert texts(videos["b.mp4"]) == ["crème fraîche"]
     assert "Windows-1252" in videos["b.mp4"].notes[0].reason
     assert "c.mp4" not in videos
-    assert [(f.kind, f.video) for f in findings] == [("failure", "c.mp4")]
+    assert [(f.kind, f.video) for f in findings] == [("failure", "c.mp4"), ("note", "clips")]
     assert "is no text file" in findings[0].reason
 
 
@@ -186,7 +189,7 @@ def test_links_out_of_the_folder_are_refused_unless_allowed(folder, tmp_path):
     (root / "more").symlink_to(tmp_path / "elsewhere")
     videos, findings = read(open_source(root))
     assert list(videos) == ["a.mp4", "inside.mp4"]
-    assert [(f.kind, f.video) for f in findings] == [("note", "more"), ("failure", "b.mp4")]
+    assert [(f.kind, f.video) for f in findings] == [("note", "more"), ("failure", "b.mp4"), ("note", "clips")]
     assert "is a link out of" in findings[1].reason
     assert list(read(open_source(root, allow_outside=True))[0]) == ["a.mp4", "b.mp4", "inside.mp4"]
 
@@ -199,8 +202,8 @@ def test_subtitles_that_are_a_link_out_of_the_folder_are_refused_unless_allowed(
     (root / "b.srt").symlink_to(root / "b.txt")
     videos, findings = read(open_source(root))
     assert {name: texts(video) for name, video in videos.items()} == {"b.mp4": ["inside"]}
-    assert [(f.kind, f.video) for f in findings] == [("failure", "a.mp4")]
-    assert "subtitles 'a.srt' is a link out of" in findings[0].reason
+    assert [(f.kind, f.video) for f in findings] == [("note", "b.txt"), ("failure", "a.mp4")]
+    assert "subtitles 'a.srt' is a link out of" in findings[1].reason
     assert texts(read(open_source(root, allow_outside=True))[0]["a.mp4"]) == ["secret"]
 
 
@@ -210,7 +213,7 @@ def test_a_link_to_itself_is_told(folder):
     (root / "c.mp4").symlink_to(root / "c.mp4")
     videos, findings = read(open_source(root))
     assert list(videos) == ["b.mp4", "c.mp4"]  # the latter can't be read, as ingest will tell
-    assert [(f.kind, f.video) for f in findings] == [("failure", "a.mp4")]
+    assert [(f.kind, f.video) for f in findings] == [("failure", "a.mp4"), ("note", "clips")]
 
 
 @given(st.text(), st.text())
@@ -233,6 +236,7 @@ def test_subtitles_of_no_video_with_a_name_that_is_not_utf8_can_be_told(folder):
     assert [str(finding) for finding in findings] == [
         "\N{REPLACEMENT CHARACTER}: a link to a folder; not followed",
         "\N{REPLACEMENT CHARACTER}.srt: subtitles of no video; not read",
+        "clips: 1 of 1 videos go in without words, in clips of 4 s",
     ]
 
 

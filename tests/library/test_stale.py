@@ -40,7 +40,8 @@ def test_what_a_copy_still_names_stays(library, copied, changed, other, remove):
     before = clips(library)
     reword(copied / f"{changed}.srt", "golden", "brown")
     report = ingest(library, open_source(copied), replace=remove)
-    assert (report.added, report.stale, report.removed, report.findings) == (1, 0, 0, [])
+    assert (report.added, report.stale, report.removed) == (1, 0, 0)
+    assert [finding.reason for finding in report.findings] == ["1 of 4 videos go in without words, in clips of 4 s"]
     said = clips(library)
     assert sorted(said.values()) == sorted([*before.values(), "Until it is brown."])
     assert said["howto", f"{changed}.mp4", 9, 12] == "Until it is brown."
@@ -87,7 +88,8 @@ def test_a_copy_in_another_collection_keeps_its_words(library, copied, tmp_path)
     reword(copied / "allium.srt", "golden", "brown")
     report = ingest(library, open_source(copied), replace=True)
     assert (report.added, report.stale, report.removed) == (1, 0, 0)
-    assert [(note.video, note.reason[:7]) for note in report.of("note")] == [("onion.mp4", "1 clips")]
+    notes = [(note.video, note.reason[:7]) for note in report.of("note")]
+    assert notes == [("howto", "1 of 3 "), ("onion.mp4", "1 clips")]
     assert clips(library)["more", "onion.mp4", 9, 12] == "Until it is golden."
     again = ingest(library, open_source(tmp_path / "more"), replace=True)
     assert (again.skipped, again.removed) == (1, 0)

@@ -204,10 +204,53 @@ def test_encodings(tmp_path, encoding, mark, note):
     assert [note in said for said in subtitles.notes] == ([True] if note else [])
 
 
-def test_bytes_that_no_encoding_has_are_counted(tmp_path):
+@pytest.mark.parametrize(
+    ("language", "encoding", "words"),
+    [
+        ("ru", "cp1251", "теперь чистим морковь"),
+        ("ru", "koi8_r", "теперь чистим морковь и моем её"),
+        ("uk", "cp1251", "тепер чистимо моркву"),
+        ("zh", "gb18030", "现在我们削胡萝卜皮"),
+        ("zh-tw", "big5hkscs", "現在我們削胡蘿蔔皮然後切成小塊"),
+        ("ja", "cp932", "にんじんの皮をむきます"),
+        ("ko", "cp949", "이제 당근 껍질을 벗깁니다"),
+        ("pl", "cp1250", "teraz obieramy marchewkę, następnie ją myjemy"),
+        ("el", "cp1253", "τώρα ξεφλουδίζουμε το καρότο"),
+        ("fr", "cp1252", "on épluche la carotte, puis on la lave à l’eau"),
+    ],
+)
+def test_a_legacy_encoding_is_one_of_its_language(tmp_path, language, encoding, words):
     path = tmp_path / "a.srt"
-    path.write_bytes(SRT.encode("cp1252") + b"\x81\x8d")
-    assert read_subtitles(path).notes == ("not UTF-8; read as Windows-1252, but for 2 characters",)
+    path.write_bytes(f"1\n00:00:01,000 --> 00:00:03,000\n{words}\n".encode(encoding))
+    subtitles = read_subtitles(path, language)
+    assert [cue.text for cue in subtitles.cues] == [words]
+    assert "not UTF-8; read as" in subtitles.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("data", "language"),
+    [
+        ("теперь чистим".encode("cp1251"), ""),
+        ("теперь чистим".encode("cp1251"), "zh"),
+        ("现在我们削".encode("gb18030"), ""),
+        ("dziś obieramy marchewkę, gorącą".encode("cp1250"), ""),
+        (SRT.encode("cp1252") + b"\x81\x8d", ""),
+    ],
+)
+def test_what_could_be_mojibake_is_refused(tmp_path, data, language):
+    path = tmp_path / "a.srt"
+    path.write_bytes(b"1\n00:00:01,000 --> 00:00:03,000\n" + data + b"\n")
+    with pytest.raises(InputError, match=r"its encoding can't be told.*Save it as UTF-8"):
+        read_subtitles(path, language)
+
+
+def test_a_long_text_in_another_script_needs_no_language(tmp_path):
+    said = ["теперь мы чистим морковь", "потом мы моем её в холодной воде", "и режем на маленькие кусочки", "добавляем соль",
+            "и варим в кастрюле десять минут", "после этого подаём на стол", "приятного аппетита вам всем"]  # fmt: skip
+    text = "".join(f"{i}\n00:00:0{i},000 --> 00:00:0{i},900\n{line}\n\n" for i, line in enumerate(said, 1))
+    path = tmp_path / "a.srt"
+    path.write_bytes(text.encode("cp1251"))
+    assert [cue.text for cue in read_subtitles(path).cues] == said
 
 
 def test_what_is_no_text_is_refused(tmp_path):

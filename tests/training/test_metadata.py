@@ -189,7 +189,7 @@ def test_unreadable_files_and_mixed_up_files_are_refused(pair, tmp_path):
     ):
         with pytest.raises(InputError, match=said):
             read_metadata(*paths)
-    Path(instructions).write_bytes(b"\xff\xfe{}")
+    Path(instructions).write_bytes(b"\xff{}\xff")
     with pytest.raises(InputError, match="can't be read"):
         read_metadata(instructions, train)
 

@@ -167,7 +167,7 @@ def test_every_time_means_the_frame_on_the_screen(tmp_path, recording, data):
 
 
 @pytest.mark.skipif(shutil.which("ffprobe") is None, reason="the ffprobe program is not installed")
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(recording=recordings())
 def test_durations_are_ffprobes(tmp_path, recording):
     times, sound, pictures, suffix = recording

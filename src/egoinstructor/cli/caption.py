@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 
-from egoinstructor.cli.options import add_model_options, add_reading_options, open_named_or_published
+from egoinstructor.cli.options import add_model_options, add_reading_options, open_named_or_published, seconds
 from egoinstructor.cli.retrieval import add_retrieval_options, check_library_given, library_options
 from egoinstructor.errors import InputError
 from egoinstructor.inference_file import read_inference_file
@@ -23,8 +23,8 @@ def add(commands: Any) -> None:
         "caption", help="caption an egocentric clip with reference clips", description=__doc__, allow_abbrev=False
     )
     parser.add_argument("video", nargs="?", metavar="EGO", help="video file, or folder of Ego4D pieces")
-    parser.add_argument("--start", type=float, metavar="S", help="start of the clip, seconds")
-    parser.add_argument("--end", type=float, metavar="S", help="end of the clip, seconds")
+    parser.add_argument("--start", type=seconds, metavar="S", help="start of the clip, seconds")
+    parser.add_argument("--end", type=seconds, metavar="S", help="end of the clip, seconds")
     parser.add_argument(
         "--reference",
         nargs=2,

@@ -16,6 +16,7 @@ from egoinstructor.cli.options import (
     open_captioner,
     positive,
     quiet_transformers,
+    seconds,
     torch_dtype,
 )
 from egoinstructor.cli.progress import with_progress
@@ -75,9 +76,13 @@ def _add_ingest(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", metavar="FOLDER", help="where the videos of a table lie (default: beside it)")
     parser.add_argument("--allow-outside", action="store_true", help="let videos and links lie outside the root")
     parser.add_argument("--language", metavar="L", help="of the subtitles to read, such as en")
-    parser.add_argument("--shortest", type=float, default=2.0, metavar="S", help="join cues below this (default: 2 s)")
-    parser.add_argument("--longest", type=float, default=8.0, metavar="S", help="but not above this (default: 8 s)")
-    parser.add_argument("--window", type=float, default=4.0, metavar="S", help="clips of silent videos (default: 4 s)")
+    parser.add_argument(
+        "--shortest", type=seconds, default=2.0, metavar="S", help="join cues below this (default: 2 s)"
+    )
+    parser.add_argument("--longest", type=seconds, default=8.0, metavar="S", help="but not above this (default: 8 s)")
+    parser.add_argument(
+        "--window", type=seconds, default=4.0, metavar="S", help="clips of silent videos (default: 4 s)"
+    )
     parser.add_argument("--replace", action="store_true", help="remove clips that changed files no longer name")
     parser.add_argument("--batch-size", type=positive, default=256, metavar="N", help="clips a commit (default: 256)")
     parser.add_argument(
@@ -90,16 +95,16 @@ def _add_ingest(parser: argparse.ArgumentParser) -> None:
 
 def _add_search(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("video", nargs="?", metavar="EGO", help="video file, or folder of Ego4D pieces")
-    parser.add_argument("--start", type=float, metavar="S", help="start of the clip, seconds")
-    parser.add_argument("--end", type=float, metavar="S", help="end of the clip, seconds")
+    parser.add_argument("--start", type=seconds, metavar="S", help="start of the clip, seconds")
+    parser.add_argument("--end", type=seconds, metavar="S", help="end of the clip, seconds")
     parser.add_argument("--text", help="search by text, alone or with EGO")
     parser.add_argument("-k", type=positive, default=10, metavar="K", help="how many (default: 10)")
     parser.add_argument(
         "--narration-weight", type=float, default=0.0, metavar="W", help="0: by what is seen, 1: by what is said"
     )
     parser.add_argument("--source", action="append", default=[], metavar="NAME", help="only of this collection; repeat")
-    parser.add_argument("--min-seconds", type=float, metavar="S", help="no shorter clips")
-    parser.add_argument("--max-seconds", type=float, metavar="S", help="no longer clips")
+    parser.add_argument("--min-seconds", type=seconds, metavar="S", help="no shorter clips")
+    parser.add_argument("--max-seconds", type=seconds, metavar="S", help="no longer clips")
     parser.add_argument("--contains", metavar="WORDS", help="only clips in whose narration this stands")
     parser.add_argument("--retriever", metavar="R", help="where the library's retriever lies now, if it has moved")
     _add_device(parser)

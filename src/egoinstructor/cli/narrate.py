@@ -12,7 +12,13 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from egoinstructor.cli.options import add_model_options, add_reading_options, check_download, open_named_or_published
+from egoinstructor.cli.options import (
+    add_model_options,
+    add_reading_options,
+    check_download,
+    open_named_or_published,
+    seconds,
+)
 from egoinstructor.cli.retrieval import add_retrieval_options, check_library_given, library_options
 
 if TYPE_CHECKING:
@@ -34,8 +40,8 @@ def add(commands: Any) -> None:
         metavar="PATH",
         help="a folder, or what the files' names begin with (default: the recording's name, in the working directory)",
     )
-    parser.add_argument("--from", dest="start", type=float, default=0.0, metavar="S", help="begin here, seconds")
-    parser.add_argument("--to", dest="end", type=float, metavar="S", help="end here, seconds")
+    parser.add_argument("--from", dest="start", type=seconds, default=0.0, metavar="S", help="begin here, seconds")
+    parser.add_argument("--to", dest="end", type=seconds, metavar="S", help="end here, seconds")
     parser.add_argument("--overwrite", action="store_true", help="begin anew instead of going on")
     parser.add_argument("--html", action="store_true", help="write a page with the recording and its captions, too")
     parser.add_argument("--json", action="store_true", help="print one JSON object a segment, then a report")
@@ -48,8 +54,8 @@ def add(commands: Any) -> None:
 
 def _add_window_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("windows")
-    group.add_argument("--seconds", type=float, metavar="S", help="length of a window (default: 5; 2 for nano)")
-    group.add_argument("--overlap", type=float, default=0.0, metavar="S", help="of neighbouring windows (default: 0)")
+    group.add_argument("--seconds", type=seconds, metavar="S", help="length of a window (default: 5; 2 for nano)")
+    group.add_argument("--overlap", type=seconds, default=0.0, metavar="S", help="of neighbouring windows (default: 0)")
     group.add_argument(
         "--cut",
         choices=("fixed", "changes"),

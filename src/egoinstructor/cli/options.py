@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from egoinstructor.errors import InputError
+from egoinstructor.fields import parse_seconds
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +26,14 @@ def positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is less than 1")
     return value
+
+
+def seconds(text: str) -> float:
+    """A time in seconds, or as a clock shows it, for argparse."""
+    try:
+        return parse_seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def add_model_options(parser: argparse.ArgumentParser, *, published: bool = False) -> None:

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 
-from egoinstructor.cli.options import add_model_options, add_reading_options, check_download, open_named_or_published
+from egoinstructor.cli.options import (
+    add_model_options,
+    add_reading_options,
+    check_download,
+    open_named_or_published,
+    seconds,
+)
 from egoinstructor.cli.retrieval import add_retrieval_options, check_library_given, library_options
 
 if TYPE_CHECKING:
@@ -31,7 +37,7 @@ def add(commands: Any) -> None:
     group.add_argument("--paced", action="store_true", help="play a finished file at its own pace, for a trial")
     group.add_argument(
         "--idle",
-        type=float,
+        type=seconds,
         default=10.0,
         metavar="S",
         help="seconds after which a file has stopped growing (default: 10)",
@@ -40,11 +46,15 @@ def add(commands: Any) -> None:
         "--reconnects", type=int, default=5, metavar="N", help="attempts to find a lost RTSP stream again (default: 5)"
     )
     group = parser.add_argument_group("windows")
-    group.add_argument("--seconds", type=float, metavar="S", help="length of a window (default: 5; 2 for nano)")
-    group.add_argument("--overlap", type=float, default=0.0, metavar="S", help="of neighbouring windows (default: 0)")
+    group.add_argument("--seconds", type=seconds, metavar="S", help="length of a window (default: 5; 2 for nano)")
+    group.add_argument("--overlap", type=seconds, default=0.0, metavar="S", help="of neighbouring windows (default: 0)")
     late = group.add_mutually_exclusive_group()
     late.add_argument(
-        "--max-latency", type=float, default=5.0, metavar="S", help="longest wait of a window for its turn (default: 5)"
+        "--max-latency",
+        type=seconds,
+        default=5.0,
+        metavar="S",
+        help="longest wait of a window for its turn (default: 5)",
     )
     late.add_argument("--no-drop", action="store_true", help="caption every window, however late")
     add_reading_options(parser, num_beams=1)

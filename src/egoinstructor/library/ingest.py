@@ -109,7 +109,9 @@ def ingest(
     for item in ahead(run.look_at, run.with_records(source), threads=workers):
         if isinstance(item, Finding):
             run.report.findings.append(item)
-            done, name = done + (item.kind == "failure"), item.video
+            if item.kind != "failure":
+                continue
+            done, name = done + 1, item.video
         else:
             run.take(item)
             done, name = done + 1, item.of.video

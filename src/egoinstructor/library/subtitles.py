@@ -6,15 +6,16 @@ words of the cue before it and reads 100 hours as 0, webvtt-py 0.6 drops malform
 
 from __future__ import annotations
 
-import codecs
 import html
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 from egoinstructor.errors import InputError
+from egoinstructor.library.encodings import decode_text
+from egoinstructor.library.speech import spoken
 
 SUBTITLE_SUFFIXES = (".srt", ".vtt")
 """The files taken for subtitles, in any case; the first is preferred where a video has several."""
@@ -23,10 +24,13 @@ _TIME = r"(?:(\d{1,6}):)?([0-5]?\d):([0-5]?\d)(?:[.,](\d{1,9}))?"
 _TIMING = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}(?:\s.*)?")
 _BROKEN_TIMING = re.compile(r".*-->|\s*-?\d+:\d.*-\s*>")
 _NOT_CUES = re.compile(r"(?:WEBVTT|NOTE|STYLE|REGION)(?:\s|$)")
-_TAG = re.compile(r"</?(?:[a-zA-Z][^<>]*|[\d:.]+)>|\{\\[^}]*\}")  # <i>, <v Ann>, <00:01.500>, {\an8}
+# <i>, </i>, <c.yellow>, <v Ann>, <font color="red">, <00:01.500>, {\an8}; but not the < and > of "x<y heat > 100"
+_TAG = re.compile(
+    r"</?(?:[ibuscv]|em|rt|br|ruby|font|lang|span|strong)(?:[. \t][^<>]*)?/?>|<[\d:.]+>|\{\\[^}]*\}", re.IGNORECASE
+)
 _INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
-_SOUND = re.compile(r"\[[^\]]*\]")  # [Music]
 _TOUCHING = 0.1  # seconds between two cues of captions that roll
+_GLIMPSE = 0.05  # seconds; YouTube shows each line of rolling captions alone for 0.01 s
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,25 +58,37 @@ class Subtitles:
 
 
 @dataclass(slots=True)
-class _Block:
-    """A timing line and the lines below it; without times, a block that is left out."""
+class Block:
+    """A timing line and the lines below it; without times, a block that is left out.
+
+    Args:
+        line: number of the timing line, or of the entry, from 1.
+        times: start and end in seconds.
+        lines: words, with markup.
+        unit: what `line` counts, as a message names it.
+    """
 
     line: int
     times: tuple[float, float] | None
     lines: list[str]
+    unit: str = "line"
 
 
-def read_subtitles(path: Path) -> Subtitles:
+def read_subtitles(path: Path, language: str = "") -> Subtitles:
     """Read a file.
 
+    Args:
+        path: of the file.
+        language: of its words, by which an encoding that isn't Unicode is told; "" where it isn't known.
+
     Raises:
-        InputError: it can't be read, or isn't text.
+        InputError: it can't be read, isn't text, or is in an encoding that can't be told.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} can't be read: {error.strerror}. Check the path and its permissions.") from error
-    text, notes = _decode(data, path)
+    text, notes = decode_text(data, path, language)
     return parse_subtitles(text, notes)
 
 
@@ -83,26 +99,43 @@ def parse_subtitles(text: str, notes: Sequence[str] = ()) -> Subtitles:
         text: the file's.
         notes: what is known of it already.
     """
+    return cues_of(_blocks(text), notes)
+
+
+def cues_of(blocks: Iterable[Block], notes: Sequence[str] = ()) -> Subtitles:
+    """The words of blocks: without markup, then without repeats of rolling captions, then without sounds and labels.
+
+    Args:
+        blocks: in the file's order.
+        notes: what is known of the file already.
+    """
     lost, said = [], list(notes)
     timed: list[tuple[float, float, list[str]]] = []
-    sounds = 0
-    for block in _blocks(text):
+    for block in blocks:
         lines = [line for line in map(_plain, block.lines) if line]
+        where = f"{block.unit} {block.line}"
         if block.times is None:
-            lost.append(f"line {block.line}: no times can be read there; left out: {' '.join(block.lines)[:60]!r}")
+            lost.append(f"{where}: no times can be read there; left out: {' '.join(block.lines)[:60]!r}")
         elif not lines:
             continue
         elif block.times[0] >= block.times[1]:
             start, end = block.times
-            lost.append(f"line {block.line}: it ends at {end:g} s, not after its start at {start:g} s; left out")
-        elif not any(map(str.isalnum, _SOUND.sub("", " ".join(lines)))):
-            sounds += 1
+            lost.append(f"{where}: it ends at {end:g} s, not after its start at {start:g} s; left out")
         else:
             timed.append((*block.times, lines))
     timed.sort(key=lambda cue: cue[:2])
-    cues, repeats = _without_repeats(timed)
+    fresh, repeats = _without_repeats(timed)
+    cues, sounds, labels = [], 0, 0
+    for start, end, words in fresh:
+        text = spoken(words)
+        sounds += not text
+        labels += bool(text) and text != " ".join(words.split())
+        if text:
+            cues.append(Cue(start, end, text))
     if sounds:
         said.append(f"{sounds} cues without words, such as [Music], left out")
+    if labels:
+        said.append(f"sounds, song or names of speakers taken out of {labels} cues")
     if repeats:
         said.append(f"{repeats} repeats of rolling captions left out")
     if not cues:
@@ -110,37 +143,14 @@ def parse_subtitles(text: str, notes: Sequence[str] = ()) -> Subtitles:
     return Subtitles(tuple(cues), tuple(lost), tuple(said))
 
 
-def _decode(data: bytes, path: Path) -> tuple[str, list[str]]:
-    """The text, and a note if the encoding had to be guessed."""
-    for mark, encoding in (
-        (codecs.BOM_UTF8, "utf-8-sig"),
-        (codecs.BOM_UTF16_LE, "utf-16"),
-        (codecs.BOM_UTF16_BE, "utf-16"),
-    ):
-        if data.startswith(mark):
-            return data.decode(encoding, "replace"), []
-    if b"\0" in data:  # UTF-16 without its mark: every second byte of times and line ends is 0
-        even, odd = data[::2].count(0), data[1::2].count(0)
-        encoding = "utf-16-le" if odd > even else "utf-16-be"
-        if max(even, odd) * 4 < len(data) or min(even, odd) * 50 > len(data):
-            raise InputError(f"{path} is no text file. Replace it by subtitles (.srt or .vtt), or remove it.")
-        return data.decode(encoding, "replace"), [f"no mark of its encoding; read as {encoding}"]
-    try:
-        return data.decode(), []
-    except UnicodeDecodeError:
-        text = data.decode("cp1252", "replace")
-        unreadable = text.count("\ufffd")
-        return text, ["not UTF-8; read as Windows-1252" + (f", but for {unreadable} characters" if unreadable else "")]
-
-
-def _blocks(text: str) -> list[_Block]:
+def _blocks(text: str) -> list[Block]:
     """A block for each timing line, with the lines down to the next one; and for lines that belong to none.
 
     An empty line ends a block's words in WebVTT. In SubRip words may go on after one: converters write such files. A
     line of spaces is no empty line: YouTube has them within a cue.
     """
     webvtt = text.lstrip().startswith("WEBVTT")
-    blocks: list[_Block] = []
+    blocks: list[Block] = []
     for first, lines in _paragraphs(text):
         timings = [i for i, line in enumerate(lines) if _TIMING.fullmatch(line) or _BROKEN_TIMING.match(line)]
         above = lines[: timings[0]] if timings else lines
@@ -151,7 +161,7 @@ def _blocks(text: str) -> list[_Block]:
         if above and not webvtt and blocks and blocks[-1].times:
             blocks[-1].lines += above
         elif above:
-            blocks.append(_Block(first, None, above))
+            blocks.append(Block(first, None, above))
         for i, until in pairwise([*timings, len(lines)]):
             below = lines[i + 1 : until]
             if until < len(lines) and below and below[-1].strip().isdecimal():
@@ -159,9 +169,9 @@ def _blocks(text: str) -> list[_Block]:
             timing = _TIMING.fullmatch(lines[i])
             if timing:
                 parts = timing.groups()
-                blocks.append(_Block(first + i, (_seconds(*parts[:4]), _seconds(*parts[4:])), below))
+                blocks.append(Block(first + i, (_seconds(*parts[:4]), _seconds(*parts[4:])), below))
             else:
-                blocks.append(_Block(first + i, None, [lines[i], *below]))
+                blocks.append(Block(first + i, None, [lines[i], *below]))
     return blocks
 
 
@@ -187,23 +197,48 @@ def _plain(line: str) -> str:
     return " ".join(_INVISIBLE.sub("", line).split())
 
 
-def _without_repeats(timed: Sequence[tuple[float, float, list[str]]]) -> tuple[list[Cue], int]:
-    """Cues without the words that the cue before them showed already, and how many had such words.
+def _without_repeats(timed: Sequence[tuple[float, float, list[str]]]) -> tuple[list[tuple[float, float, str]], int]:
+    """Start, end and lines of cues without the words that the cue before them showed, and how many had such words.
 
     Rolling captions show each line twice or more while new ones come in below. Somebody who says "stir" twice is not
-    rolling: words are taken for repeats where the two cues overlap in time, or where half of the file's cues repeat.
+    rolling: words are taken for repeats where the two cues overlap in time, or where half of the file's cues repeat. A cue
+    that only repeats keeps the one that it repeats on the screen: so a sentence whose words are highlighted one by one
+    lasts until the last of them.
     """
     repeated = [0, *(_repeated_words(before, cue) for before, cue in pairwise(timed))][: len(timed)]
     rolling = 2 * sum(map(bool, repeated)) >= len(timed)
-    cues, repeats, last_end = [], 0, 0.0
+    fresh: list[tuple[float, float, str]] = []
+    repeats, last_end, shown = 0, 0.0, 0.0
+
+    def extend() -> None:
+        if fresh and shown - fresh[-1][1] >= _GLIMPSE:
+            fresh[-1] = (fresh[-1][0], shown, fresh[-1][2])
+
     for (start, end, lines), count in zip(timed, repeated, strict=True):
-        words = " ".join(lines).split()
+        repeats_only = False
         if count and (rolling or start < last_end):
-            words, repeats = words[count:], repeats + 1
-        if words:
-            cues.append(Cue(start, end, " ".join(words)))
+            lines, repeats = _after_words(lines, count), repeats + 1
+            repeats_only = not lines
+        if repeats_only:
+            shown = max(shown, end)
+        else:
+            extend()
+            fresh.append((start, end, "\n".join(lines)))
+            shown = end
         last_end = end
-    return cues, repeats
+    extend()
+    return fresh, repeats
+
+
+def _after_words(lines: Sequence[str], count: int) -> list[str]:
+    """The lines without their first words."""
+    left = []
+    for line in lines:
+        words = line.split()
+        if len(words) > count:
+            left.append(" ".join(words[count:]))
+        count = max(count - len(words), 0)
+    return left
 
 
 def _repeated_words(before: tuple[float, float, list[str]], cue: tuple[float, float, list[str]]) -> int:

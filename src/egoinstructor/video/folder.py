@@ -8,8 +8,11 @@ from pathlib import Path, PurePath
 
 from egoinstructor.errors import InputError
 
-VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".3gp")
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".3gp", ".3g2", ".lrv", ".insv", ".ts", ".mts", ".m2ts",
+    ".mpg", ".mpeg", ".vob", ".ogv", ".flv", ".wmv")  # fmt: skip
 """The files taken for videos, in any case; the first is preferred where a name has several."""
+
+_MPEG_TS = (".ts", ".mts", ".m2ts")
 
 Progress = Callable[[int, int, str], None]
 """Called after each video: how many have been dealt with, how many there are, which one it was."""
@@ -31,9 +34,41 @@ def find_videos(folder: Path) -> list[Path]:
     for parent, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
-            if not name.startswith(".") and PurePath(name).suffix.lower() in VIDEO_SUFFIXES:
-                found.append(Path(parent, name).relative_to(folder))
+            suffix = PurePath(name).suffix.lower()
+            if name.startswith(".") or suffix not in VIDEO_SUFFIXES:
+                continue
+            path = Path(parent, name)
+            if suffix in _MPEG_TS and video_format(path) is None:
+                continue  # TypeScript's sources end so too
+            found.append(path.relative_to(folder))
     return sorted(found)
+
+
+def video_format(path: Path) -> str | None:
+    """The container that a file's first bytes are of; None for none, and for a file that can't be read."""
+    try:
+        if not path.is_file():  # a pipe would be waited for
+            return None
+        with path.open("rb") as file:
+            head = file.read(400)
+    except OSError:
+        return None
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide"):
+        return "mp4"
+    if head[:4] == b"\x1a\x45\xdf\xa3":
+        return "Matroska"
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        return "AVI"
+    if head[:4] == b"\x00\x00\x01\xba":
+        return "MPEG-PS"
+    if head[:3] == b"FLV":
+        return "Flash video"
+    if head[:4] == b"\x30\x26\xb2\x75":
+        return "Windows Media"
+    # A packet of MPEG-TS has 188 bytes, in AVCHD with 4 of time before it.
+    if any(head[first::step][:2] == b"GG" for first, step in ((0, 188), (4, 192))):
+        return "MPEG-TS"
+    return None
 
 
 class VideoFolder:

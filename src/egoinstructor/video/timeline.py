@@ -38,6 +38,7 @@ MOST_REORDERED = 16
 
 _SLACK = Fraction(END_SLACK)
 _ROUNDING = Fraction(2, av.time_base)  # of a container's times, which are in microseconds
+_ROUNDED = Fraction(1, 50)  # of durations that add up, seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +161,7 @@ def _from_index(video: OpenVideo) -> Timeline | None:
     if max(packet.pts or 0 for packet in container.demux(stream)) != pts[-1]:
         return None
     rate, origin = 1 / (step * tick), _origin(container, pts[0], tick)
-    duration = _end(container, (pts[-1] + step) * tick, pts[-1] * tick, sound_end, rate) - origin * tick
+    duration = _duration(container, origin * tick, (pts[-1] + step) * tick, pts[-1] * tick, sound_end, rate)
     return Timeline(pts, [(k, pts[k]) for k in keyframes], tick, rate, origin, duration, duration)
 
 
@@ -263,8 +264,11 @@ def from_packets(video: OpenVideo) -> Timeline | None:
             end = max(end, times[0] + stream.duration)
     rate, constant, pictures_end = _rate(times, end, tick, stream.average_rate)
     origin = _origin(container, times[0], tick)
-    presented = pictures_end if cut_off else _end(container, pictures_end, times[-1] * tick, found.sound_end, rate)
-    duration = presented - origin * tick
+    duration = (
+        pictures_end - origin * tick
+        if cut_off
+        else _duration(container, origin * tick, pictures_end, times[-1] * tick, found.sound_end, rate)
+    )
     return Timeline(
         times,
         [(bisect_left(times, time), time) for time in sorted(found.keyframes) if time <= times[-1]],
@@ -315,24 +319,32 @@ def _origin(container: InputContainer, first: int, tick: Fraction) -> Fraction:
     return origin if _ROUNDING < (first - origin) * tick <= LONGEST else Fraction(first)
 
 
-def _end(container: InputContainer, shown: Fraction, last: Fraction, sound_end: Fraction, rate: Fraction) -> Fraction:
-    """When the presentation ends, in seconds of the container's clock.
+def _duration(
+    container: InputContainer,
+    origin: Fraction,
+    shown: Fraction,
+    last: Fraction,
+    sound_end: Fraction,
+    rate: Fraction,
+) -> Fraction:
+    """Seconds from the start of the presentation to its end; times are seconds of the container's clock.
 
     Args:
         container: the open file.
+        origin: when the presentation starts.
         shown: when the last frame ends, by the pictures alone.
         last: when it starts.
         sound_end: when the sound ends; 0 without any.
         rate: frames per second.
     """
-    end = max(shown, min(sound_end, last + LONGEST))
-    if container.start_time is None or container.duration is None:
-        return end
+    measured = max(shown, min(sound_end, last + LONGEST)) - origin
+    if container.duration is None:
+        return measured
     # Headers are wrong by factors (a time scale that is not the file's) or right to the tick, which packets are not: some
-    # containers leave the last duration out. Within half a frame the pictures' own arithmetic is the exact one.
-    stated = Fraction(container.start_time + container.duration, av.time_base)
-    differs = abs(stated - end)
-    return stated if stated >= last and 1 / (2 * rate) < differs <= max(_SLACK, 1 / rate) else end
+    # containers leave the last duration out. Within their rounding the pictures' own arithmetic is the exact one.
+    stated = Fraction(container.duration, av.time_base)
+    believed = min(_ROUNDED, 1 / (2 * rate)) < abs(stated - measured) <= max(_SLACK, 1 / rate)
+    return stated if believed and origin + stated >= last else measured
 
 
 def _believable(times: array[int], longest: int) -> array[int]:

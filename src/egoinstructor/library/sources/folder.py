@@ -1,34 +1,31 @@
-"""A folder of videos, each with its subtitles beside it or with none."""
+"""A folder of videos, each with its words in a file beside it or with none."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path, PurePath
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from egoinstructor.errors import InputError
 from egoinstructor.library.merging import Merging
 from egoinstructor.library.sources.paths import Names
 from egoinstructor.library.sources.rows import Finding, Row, SourceVideo
-from egoinstructor.library.subtitles import SUBTITLE_SUFFIXES, read_subtitles
-from egoinstructor.video.folder import find_videos
+from egoinstructor.library.sources.sidecars import SUFFIXES, UNREAD, Sidecar, choose_sidecar, owner
+from egoinstructor.library.subtitles import SUBTITLE_SUFFIXES, Subtitles, read_subtitles
+from egoinstructor.library.transcripts import read_transcript
+from egoinstructor.video.folder import VIDEO_SUFFIXES, find_videos, video_format
 
-_LANGUAGE = re.compile(r"[a-z]{2,3}(?:[-_][a-z0-9]+)*", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class Sidecar:
-    """A subtitle file beside a video; its language is "" where the name doesn't tell."""
-
-    path: Path
-    language: str
+_OTHER = frozenset((
+    ".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".heic", ".thm", ".xmp", ".pdf", ".md", ".html", ".xml", ".yaml",
+    ".yml", ".toml", ".ini", ".log", ".py", ".csv", ".jsonl", ".parquet", ".npy", ".npz", ".pt", ".safetensors", ".wav",
+    ".mp3", ".m4a", ".aac", ".flac", ".ogg", ".opus", ".zip", ".gz", ".tar", ".part", ".ytdl", ".db",
+))  # fmt: skip
+"""Files that are neither video nor words, whatever their first bytes: m4a and ogg begin as videos do."""
 
 
 class FolderSource:
-    """Every video in a folder and its subfolders; `a.mp4` has its words in `a.srt`, `a.vtt`, `a.en.srt`, ….
+    """Every video in a folder and its subfolders; `a.mp4` has its words in `a.srt`, `a.en.vtt`, `a.json`, …: see `sidecars`.
 
     Hidden files are passed over, and links to folders are not followed.
 
@@ -68,24 +65,36 @@ class FolderSource:
         return len(self._videos)
 
     def __iter__(self) -> Iterator[SourceVideo | Finding]:
-        """The videos by name; a video's subtitles are read when it is its turn."""
+        """The videos by name; a video's words are read when it is its turn. Last, how many have none."""
         names = Names(self.root, allow_outside=self._allow_outside)
+        previews = _previews(self._videos)
         sidecars, others = self._sidecars()
         yield from others
+        silent = total = 0
         for video in self._videos:
+            if video in previews:
+                reason = f"a preview of {previews[video].name}, which is read; left out"
+                yield Finding("note", str(video), "", reason)
+                continue
             try:
                 path = names.find(video.as_posix())
                 rows, notes = self._rows(path, sidecars.get(video, []), names)
             except InputError as error:
                 yield Finding("failure", str(video), "", str(error))
                 continue
+            total, silent = total + 1, silent + (not rows)
             yield SourceVideo(self.name, path, rows, self._merging, self._window, notes)
+        if silent:
+            reason = f"{silent} of {total} videos go in without words, in clips of {self._window:g} s"
+            yield Finding("note", self.name, "", reason)
 
     def _sidecars(self) -> tuple[dict[Path, list[Sidecar]], list[Finding]]:
-        """The subtitles of each video; and those of none, and links to folders."""
-        by_stem: dict[Path, list[Path]] = defaultdict(list)
-        for video in self._videos:
-            by_stem[video.with_suffix("")].append(video)
+        """The files of words of each video; and what is left aside: words of no video or no known form, links."""
+        videos = set(self._videos)
+        by_folder: dict[Path, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+        for video in videos:
+            for name in {video.name, video.stem}:
+                by_folder[video.parent][name].append(video)
         found: dict[Path, list[Sidecar]] = defaultdict(list)
         others = []
         for parent, folders, files in os.walk(self.root):
@@ -95,16 +104,18 @@ class FolderSource:
                 if Path(parent, name).is_symlink():
                     others.append(Finding("note", str(here / name), "", "a link to a folder; not followed"))
             for name in sorted(files):
-                file = PurePath(name)
-                if name.startswith(".") or file.suffix.lower() not in SUBTITLE_SUFFIXES:
+                file = here / name
+                if name.startswith(".") or file in videos or file.suffix.lower() in _OTHER:
                     continue
-                stem, language = here / file.stem, ""
-                if stem not in by_stem and _LANGUAGE.fullmatch(stem.suffix[1:]):
-                    stem, language = stem.with_suffix(""), stem.suffix[1:].replace("_", "-").lower()
-                for video in by_stem.get(stem, []):
-                    found[video].append(Sidecar(here / name, language))
-                if stem not in by_stem:
-                    others.append(Finding("note", str(here / name), "", "subtitles of no video; not read"))
+                if file.suffix.lower() in VIDEO_SUFFIXES:
+                    others.append(Finding("note", str(file), "", "ends as MPEG-TS does and isn't; not read"))
+                    continue
+                match = owner(file, by_folder[here])
+                if match is not None and file.suffix.lower() in SUFFIXES:
+                    for video in match[0]:
+                        found[video].append(match[1])
+                elif reason := _left_aside(self.root / file, match is not None):
+                    others.append(Finding("note", str(file), "", reason))
         return found, others
 
     def _rows(self, video: str, sidecars: list[Sidecar], names: Names) -> tuple[tuple[Row, ...], tuple[Finding, ...]]:
@@ -119,7 +130,9 @@ class FolderSource:
             reason = f"no narration in {self._language!r}, only in {tongues}; it goes in without words"
             return (), (Finding("note", video, "", reason),) if sidecars else ()
         names.refuse_link_out(self.root / chosen.path, f"subtitles {chosen.path.as_posix()!r}")
-        subtitles = read_subtitles(self.root / chosen.path)
+        subtitles = self._read(chosen)
+        if subtitles is None:
+            return (), (Finding("note", str(chosen.path), "", "no transcript of speech; not read"),)
         lost = tuple(Finding("row", str(chosen.path), "", reason) for reason in subtitles.lost)
         notes = tuple(Finding("note", str(chosen.path), "", note) for note in subtitles.notes)
         rows = tuple(
@@ -127,26 +140,37 @@ class FolderSource:
         )
         return rows, lost + notes
 
+    def _read(self, sidecar: Sidecar) -> Subtitles | None:
+        path = self.root / sidecar.path
+        if path.suffix.lower() in SUBTITLE_SUFFIXES:
+            return read_subtitles(path, sidecar.language)
+        return read_transcript(path, sidecar.language)
 
-def choose_sidecar(sidecars: list[Sidecar], language: str | None) -> Sidecar | None:
-    """The file to read: in the language asked for (`en` is `en-US` too), or of none that the name tells.
 
-    Without a language: one whose name tells none, then English, then the first by name. `.srt` goes before `.vtt`.
-    """
-    wanted = (language or "en").replace("_", "-").lower()
+def _previews(videos: Sequence[Path]) -> dict[Path, Path]:
+    """The low-resolution copies that GoPro cameras write beside their recordings, with the recording of each."""
+    there = {video.with_suffix("").as_posix().upper(): video for video in videos if video.suffix.lower() != ".lrv"}
+    found = {}
+    for video in videos:
+        if video.suffix.lower() == ".lrv" and video.name.upper().startswith("GL"):
+            for prefix in ("GX", "GH", "GP"):
+                whole = there.get(video.with_name(prefix + video.stem[2:]).as_posix().upper())
+                if whole is not None:
+                    found[video] = whole
+    return found
 
-    def rank(sidecar: Sidecar) -> tuple[int, str, int, str]:
-        tongue = sidecar.language
-        if tongue == wanted:
-            fit = 0
-        elif tongue.startswith(f"{wanted}-"):
-            fit = 1
-        else:
-            fit = 2 if not tongue else 3
-        if language is None and not tongue:
-            fit = -1
-        suffix = SUBTITLE_SUFFIXES.index(sidecar.path.suffix.lower())
-        return fit, tongue, suffix, str(sidecar.path)
 
-    best = min(sidecars, key=rank, default=None)
-    return None if best is None or (language is not None and rank(best)[0] == 3) else best
+def _left_aside(path: Path, of_a_video: bool) -> str | None:
+    """Why a file that looks like words or like a video is not read; None for any other."""
+    suffix = path.suffix.lower()
+    if suffix in SUBTITLE_SUFFIXES or (suffix in UNREAD and suffix != ".txt" and not of_a_video):
+        return "subtitles of no video; not read"
+    if suffix in UNREAD and of_a_video:
+        return (
+            f"words in a form that isn't read ({suffix}); not read. Convert it: ffmpeg -i {path.name} {path.stem}.srt"
+        )
+    if suffix in SUFFIXES or suffix in UNREAD:
+        return None
+    if (kind := video_format(path)) is not None:
+        return f"begins as a video does ({kind}), but its suffix is no video's; not read. Rename it, as {path.stem}.mp4"
+    return None

@@ -10,7 +10,7 @@ from egoinstructor.library.merging import Merging
 from egoinstructor.library.sources.folder import FolderSource
 from egoinstructor.library.sources.howto100m import HowTo100MSource
 from egoinstructor.library.sources.rows import Source
-from egoinstructor.library.sources.table import DELIMITERS, TableSource
+from egoinstructor.library.sources.table import TABLE_SUFFIXES, TableSource
 
 
 def open_source(
@@ -53,7 +53,7 @@ def open_source(
     suffix = path.suffix.lower()
     if suffix == ".json":
         return HowTo100MSource(path, videos, name or path.stem, merging=merging, allow_outside=allow_outside)
-    if suffix in (*DELIMITERS, ".jsonl"):
+    if suffix in (*TABLE_SUFFIXES, ".jsonl"):
         return TableSource(path, videos, name or path.stem, allow_outside=allow_outside)
     raise InputError(
         f"{path} ends in {suffix!r}; give a folder of videos, a table (.csv, .tsv, .jsonl), or HowTo100M's .json."

@@ -6,16 +6,17 @@ import hashlib
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
 from egoinstructor.errors import InputError
 from egoinstructor.library.merging import Merging, merge_cues
+from egoinstructor.library.speech import spoken
 from egoinstructor.library.subtitles import Cue
 from egoinstructor.video.sampling import END_SLACK
 
-FORMAT = 1  # raise it when the same rows and settings would give other clips
+FORMAT = 2  # raise it when the same rows and settings would give other clips
 _NO_CHARACTER = re.compile(r"[\ud800-\udfff]")  # how Python reads the bytes of a file's name that is not UTF-8
 
 
@@ -103,7 +104,12 @@ class SourceVideo:
         """
         kept: list[SourceClip] = []
         findings = list(self.notes)
-        for row in self.rows:
+        wordless = 0
+        for given in self.rows:
+            row = replace(given, narration=spoken(given.narration), refined=spoken(given.refined))
+            if (given.narration or given.refined) and not (row.narration or row.refined):
+                wordless += 1  # no clip: of those without words, nothing was written down to begin with
+                continue
             try:
                 fitted, reason = _fit(row, duration, first)
             except InputError as error:
@@ -112,6 +118,9 @@ class SourceVideo:
             if reason:
                 findings.append(Finding("row", self.video, row.where, reason))
             kept.append(fitted)
+        if wordless:
+            reason = f"{wordless} rows without words, such as [Music]; left out"
+            findings.append(Finding("note", self.video, "", reason))
         kept.sort()
         if self.merging is not None:
             cues = [Cue(clip.start, clip.end, clip.narration) for clip in kept if clip.narration]

@@ -1,11 +1,17 @@
-"""Tables of clips: CSV, TSV or JSONL with `video, start, end, narration`, and `refined` and `source` if there are any."""
+"""Tables of clips: CSV, TSV or JSONL with `video, start, end, narration`, and `refined` and `source` if there are any.
+
+As spreadsheets and pandas write them: fields apart by comma, semicolon or tab, a line `sep=;`, UTF-8 or UTF-16, decimal
+commas, clock times, an index column, `NaN` for nothing.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
+import math
 from collections import defaultdict
 from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +22,10 @@ from egoinstructor.library.sources.rows import Finding, Row, SourceVideo, becaus
 
 REQUIRED = ("video", "start", "end")
 COLUMNS = (*REQUIRED, "narration", "refined", "source")
-DELIMITERS = {".csv": ",", ".tsv": "\t"}
+TABLE_SUFFIXES = (".csv", ".tsv")
+DELIMITERS = (",", ";", "\t")
+NOTHING = frozenset(("nan", "none", "null", "<na>", "n/a", "nat"))
+"""Words that stand for no words, in any case."""
 
 _Place = tuple[int, str]  # a line's number, and how a message names it
 
@@ -39,7 +48,7 @@ class TableSource:
         self._findings: list[Finding] = []
         self._rows: dict[tuple[str, str], list[Row]] = defaultdict(list)
         names = Names(root, allow_outside=allow_outside)
-        records = _json_records(path) if path.suffix.lower() == ".jsonl" else _csv_records(path)
+        records = _json_records(path) if path.suffix.lower() == ".jsonl" else self._csv_records(path)
         for (number, where), record in records:
             try:
                 if isinstance(record, InputError):
@@ -60,6 +69,35 @@ class TableSource:
         for (source, video), rows in self._rows.items():
             yield SourceVideo(source, video, tuple(rows))
 
+    def _csv_records(self, path: Path) -> Iterator[tuple[_Place, dict[str, Any] | InputError]]:
+        """The records of a CSV or TSV whose first line names the columns; a finding for columns that aren't read."""
+        text, skipped = fields.read_text(path), 0
+        if text[:4].lower() == "sep=":  # written for Excel
+            skipped, text = 1, text.partition("\n")[2]
+        reader = csv.reader(io.StringIO(text), delimiter=_delimiter(text))
+        try:
+            header = [column.strip().lower() for column in next(reader, [])]
+            while header and not header[-1]:
+                header.pop()
+            _check_columns(header, path)
+            if unread := [column or "(no name)" for column in header if column not in COLUMNS]:
+                reason = f"columns that aren't read: {', '.join(unread)}"
+                self._findings.append(Finding("note", path.name, "", reason))
+            for values in reader:
+                number = reader.line_num + skipped
+                where = f"{path}, line {number}"
+                if not any(values):
+                    continue
+                while len(values) > len(header) and not values[-1]:
+                    values.pop()
+                if len(values) != len(header):
+                    error = InputError(f"{len(values)} fields; there must be {len(header)}: {', '.join(header)}.")
+                    yield (number, where), error
+                else:
+                    yield (number, where), dict(zip(header, values, strict=True))
+        except csv.Error as error:
+            raise InputError(f"{path}, line {reader.line_num + skipped}: {error}. Correct it.") from error
+
 
 def _row(record: dict[str, Any], where: str, short: str) -> Row:
     start, end = (
@@ -70,36 +108,32 @@ def _row(record: dict[str, Any], where: str, short: str) -> Row:
 
 
 def _optional(record: dict[str, Any], key: str, where: str) -> str:
-    return "" if record.get(key) is None else fields.text(record, key, where)
+    value = record.get(key)
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    text = fields.text(record, key, where)
+    return "" if text.strip().lower() in NOTHING else text
 
 
-def _csv_records(path: Path) -> Iterator[tuple[_Place, dict[str, Any] | InputError]]:
-    """The records of a CSV or TSV whose first line names the columns."""
-    reader = csv.reader(io.StringIO(fields.read_text(path)), delimiter=DELIMITERS[path.suffix.lower()])
-    try:
-        header = [column.strip().lower() for column in next(reader, [])]
-        _check_columns(header, path)
-        for values in reader:
-            number = reader.line_num
-            where = f"{path}, line {number}"
-            if not any(values):
-                continue
-            if len(values) != len(header):
-                error = InputError(f"{len(values)} fields; there must be {len(header)}: {', '.join(header)}.")
-                yield (number, where), error
-            else:
-                yield (number, where), dict(zip(header, values, strict=True))
-    except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}: {error}. Correct it.") from error
+def _delimiter(text: str) -> str:
+    """What stands between the columns' names: with which most of them are known."""
+    first = text.partition("\n")[0]
+
+    def known(delimiter: str) -> int:
+        return sum(column.strip().lower() in COLUMNS for column in next(csv.reader([first], delimiter=delimiter), []))
+
+    return max(DELIMITERS, key=known)
 
 
 def _check_columns(header: list[str], path: Path) -> None:
-    missing = [column for column in REQUIRED if column not in header]
-    unknown = [column for column in header if column not in COLUMNS]
-    if missing or unknown or len(set(header)) < len(header):
+    known = [column for column in header if column in COLUMNS]
+    absent = [column for column in COLUMNS if column not in header]
+    typos = [column for column in header if column not in COLUMNS and get_close_matches(column, absent, 1, 0.8)]
+    if typos or not set(REQUIRED) <= set(known) or len(set(known)) < len(known):
+        meant = f" {typos[0]!r} may be meant for {get_close_matches(typos[0], absent, 1, 0.8)[0]!r}." if typos else ""
         raise InputError(
             f"{path}: its first line names the columns {', '.join(map(repr, header)) or 'none'}; it must name "
-            f"{', '.join(REQUIRED)}, and may name {', '.join(COLUMNS[len(REQUIRED) :])}, each once."
+            f"{', '.join(REQUIRED)}, and may name {', '.join(COLUMNS[len(REQUIRED) :])}, each once.{meant}"
         )
 
 
