@@ -19,7 +19,7 @@ from egoinstructor.web.limits import LimitError, Limits
 from egoinstructor.web.sandbox import Sandbox
 from egoinstructor.web.uploads import Uploads, clean_name
 
-INFO = VideoInfo(64, 48, 10.0, 30, 3.0, "h264", 0, False)
+INFO = VideoInfo(64, 48, 10.0, 30, 3.0, 0.0, "h264", 0, False)
 
 
 class Look:

@@ -54,16 +54,18 @@ def read(video: OpenVideo, timeline: Timeline, indices: Sequence[int], name: str
     wanted = sorted(set(indices))
     if timeline.stored and any(timeline.pts[index] in timeline.stored.spoiled for index in wanted):
         raise _damaged(name, timeline, wanted)
-    found = _Collector(wanted, name, size)
     try:
-        if not (timeline.ordered and timeline.keyframes and _read_by_seeking(video, timeline, wanted, found)):
-            found = _Collector(wanted, name, size)
-            _read_from_start(video, wanted, found)
-        if not found.complete:
-            raise _damaged(name, timeline, wanted)
-        pixels = found.in_one_size(video)
+        try:
+            found = _collect(video, timeline, _Collector(wanted, name, stored=size))
+        except _OtherSizeError:
+            first = first_frame(video, name)
+            displayed = orientation(first, name).size(first.width, first.height)
+            found = _collect(video, timeline, _Collector(wanted, name, displayed=displayed))
     except av.error.InvalidDataError as error:
         raise _damaged(name, timeline, wanted) from error
+    if not found.complete:
+        raise _damaged(name, timeline, wanted)
+    pixels = found.pixels
     if list(indices) == wanted:
         return pixels
     rows = {index: row for row, index in enumerate(wanted)}
@@ -86,52 +88,68 @@ class _UnforeseenError(Exception):
     """A seek or a run didn't give what the timeline foresees."""
 
 
+class _OtherSizeError(Exception):
+    """A frame hasn't the size that was expected of all."""
+
+
 class _Collector:
     """Converts wanted frames to upright RGB, each straight into its place.
 
     Args:
-        wanted: display indices.
+        wanted: display indices, rising.
         name: the video as a message names it.
-        size: of its pictures as they are stored, by its header.
+        stored: size that every picture must have as it is stored.
+        displayed: size that every upright frame is scaled to.
     """
 
-    def __init__(self, wanted: list[int], name: str, size: Size) -> None:
-        self.rows = {index: row for row, index in enumerate(wanted)}
+    def __init__(
+        self, wanted: list[int], name: str, *, stored: Size | None = None, displayed: Size | None = None
+    ) -> None:
+        self.wanted, self.name, self.stored, self.displayed = wanted, name, stored, displayed
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget the frames that were taken."""
+        self.rows = {index: row for row, index in enumerate(self.wanted)}
         self.pixels = np.empty((0, 0, 0, 3), np.uint8)
-        self.others = dict[int, np.ndarray]()
-        """Those of another size, by their rows."""
-        self.name, self.size = name, size
 
     @property
     def complete(self) -> bool:
         return not self.rows
 
     def add(self, index: int, frame: VideoFrame) -> None:
-        """Take the frame of that display index if it is wanted."""
+        """Take the frame of that display index if it is wanted.
+
+        Raises:
+            _OtherSizeError: it hasn't the size `stored`, or is turned otherwise than those before.
+        """
         row = self.rows.pop(index, None)
         if row is None:
             return
+        if self.stored and self.stored != (frame.width, frame.height):
+            raise _OtherSizeError
         rgb = to_rgb(frame, self.name)
+        if self.displayed:
+            rgb = resize(rgb, *self.displayed)
         if not self.pixels.size:
-            self.pixels = np.empty((len(self.rows) + len(self.others) + 1, *rgb.shape), np.uint8)
-        if (frame.width, frame.height) == self.size and rgb.shape == self.pixels.shape[1:]:
-            self.pixels[row] = rgb
-        else:
-            self.others[row] = rgb
-
-    def in_one_size(self, video: OpenVideo) -> np.ndarray:
-        """All frames, scaled to the size of the file's first one where they aren't all as its header says."""
-        if not self.others:
-            return self.pixels
-        first = first_frame(video, self.name)
-        size = orientation(first, self.name).size(first.width, first.height)
-        return np.stack([resize(self.others.get(row, picture), *size) for row, picture in enumerate(self.pixels)])
+            self.pixels = np.empty((len(self.wanted), *rgb.shape), np.uint8)
+        elif rgb.shape != self.pixels.shape[1:]:
+            raise _OtherSizeError
+        self.pixels[row] = rgb
 
 
-def _read_by_seeking(video: OpenVideo, timeline: Timeline, wanted: list[int], found: _Collector) -> bool:
+def _collect(video: OpenVideo, timeline: Timeline, found: _Collector) -> _Collector:
+    """Run by run where the timeline allows it, else by decoding from the start."""
+    if not (timeline.ordered and timeline.keyframes and _read_by_seeking(video, timeline, found)):
+        found.clear()
+        _read_from_start(video, found)
+    return found
+
+
+def _read_by_seeking(video: OpenVideo, timeline: Timeline, found: _Collector) -> bool:
     """Run by run; False where a run didn't give what the timeline foresees, and only a full decode can tell."""
     try:
-        for run in _runs(timeline, wanted):
+        for run in _runs(timeline, found.wanted):
             _decode_run(video, timeline, run, found)
     except (av.error.FFmpegError, _UnforeseenError):
         return False
@@ -219,7 +237,7 @@ def _nearest(timeline: Timeline, index: int) -> int:
     return max(bisect_right(timeline.keyframes, index, key=lambda entry: entry[0]) - 1, 0)
 
 
-def _read_from_start(video: OpenVideo, wanted: list[int], found: _Collector) -> None:
+def _read_from_start(video: OpenVideo, found: _Collector) -> None:
     """Decode everything up to the last wanted frame: slow, and right where a seek isn't.
 
     Met with H.264 in avi, with headers that lie about times, and with open groups of H.264 (broadcast cameras): after a
@@ -232,7 +250,7 @@ def _read_from_start(video: OpenVideo, wanted: list[int], found: _Collector) -> 
         if timeline.ordered and frame.pts != timeline.pts[index]:
             return
         found.add(index, frame)
-        if index == wanted[-1]:
+        if index == found.wanted[-1]:
             return
 
 

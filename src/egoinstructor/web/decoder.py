@@ -39,7 +39,7 @@ GRACE = 5
 
 _DECODERS = (
     "h264", "hevc", "vp8", "libvpx", "vp9", "libvpx-vp9", "av1", "libdav1d", "libaom-av1", "mpeg4", "mjpeg",
-    "mpeg2video", "mpeg1video", "h263", "prores",
+    "mpeg2video", "mpeg1video", "h263", "prores", "theora", "flv", "wmv1", "wmv2", "wmv3", "vc1",
 )  # fmt: skip
 """What cameras, phones, browsers and editors write. FFmpeg has hundreds more, most of them old and seldom looked after."""
 
