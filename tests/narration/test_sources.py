@@ -137,6 +137,44 @@ def test_an_mp4_whose_index_comes_last_can_be_paced_but_not_followed(tmp_path):
         assert source.rate == 10
 
 
+CASES = Path(__file__).parents[1] / "data" / "cases"
+
+
+def test_a_file_s_cover_is_not_its_video():
+    path = CASES / "cover-first" / "cover_udta_first.mp4"
+    with open_source(str(path), paced=True) as source:
+        assert source.rate == 30
+        seconds, pixels = next(iter(source))
+    assert (seconds, pixels().shape) == (0.0, (240, 320, 3))
+
+
+@pytest.mark.parametrize(
+    ("matrix", "expected"),
+    [
+        ([0, 1, 0, 1, 0, 0], np.transpose),
+        ([-1, 0, 0, 0, 1, 0], np.fliplr),
+        ([0, 1, 0, -1, 0, 0], lambda a: np.rot90(a, 3)),
+    ],
+    ids=["transposed", "mirrored", "turned"],
+)
+def test_frames_of_a_stream_are_upright(tmp_path, matrix, expected):
+    picture = np.zeros((32, 64), np.uint8)
+    picture[:16, :32] = 200
+    path = tmp_path / "phone.mkv"
+    with av.open(path, "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"threads": "1"})
+        stream.width, stream.height, stream.pix_fmt = 64, 32, "yuv420p"
+        stream.set_display_matrix([*(value << 16 for value in matrix), 0, 0, 1 << 30])
+        for _ in range(3):
+            frame = np.repeat(picture[..., None], 3, axis=2)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+    with open_source(str(path), idle=0.05) as source:
+        _, pixels = next(iter(source))
+        shown = pixels()[..., 0].astype(int)
+    assert np.abs(shown - expected(picture)).max() < 40
+
+
 def test_a_playlist_opens_nothing_else(tmp_path):
     other = recording(tmp_path, "mpegts")
     path = tmp_path / "list.ts"

@@ -10,6 +10,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from av.video.frame import PictureType
 
 BITS = 10
 BLOCK = 16
@@ -67,11 +68,18 @@ def write_video(
     pix_fmt: str = "yuv420p",
     times_ms: Sequence[int] | None = None,
     rotation: int = 0,
+    matrix: Sequence[int] | None = None,
+    keyframes: Sequence[int] = (),
     first: int = 0,
+    container_format: str | None = None,
     container_options: dict[str, str] | None = None,
 ) -> Path:
-    """Encode numbered frames; `times_ms` gives each its own time in milliseconds, `first` the first one's number."""
-    with av.open(path, "w", options=container_options or {}) as container:
+    """Encode numbered frames.
+
+    `times_ms` gives each its own time in milliseconds, `first` the first one's number, `keyframes` the frames that become
+    keyframes besides those of the `gop`, and `matrix` a display matrix.
+    """
+    with av.open(path, "w", format=container_format, options=container_options or {}) as container:
         stream = container.add_stream(codec, rate=fps, options=dict(X264 if options is None else options))
         stream.width, stream.height = size
         stream.pix_fmt = pix_fmt
@@ -81,10 +89,14 @@ def write_video(
             stream.codec_context.time_base = Fraction(1, 1000)
         if rotation:
             stream.set_display_rotation(rotation)
+        if matrix is not None:
+            stream.set_display_matrix(matrix)
         for i in range(num_frames):
             frame = av.VideoFrame.from_ndarray(picture(first + i, size), format="rgb24")
             if times_ms is not None:
                 frame.pts, frame.time_base = times_ms[i], Fraction(1, 1000)
+            if i in keyframes:
+                frame.pict_type = PictureType.I
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
@@ -94,6 +106,26 @@ def decode_sequentially(path: Path) -> list[np.ndarray]:
     """Every frame, by the plainest loop there is: what all else is held to."""
     with av.open(path) as container:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def cut_packets(source: Path, target: Path, first: int) -> Path:
+    """Copy a video without its first packets, undecoded."""
+    with av.open(source) as container, av.open(target, "w") as output:
+        stream = container.streams.video[0]
+        copy = output.add_stream_from_template(stream)
+        for number, packet in enumerate(container.demux(stream)):
+            if packet.size and number >= first:
+                packet.stream = copy
+                output.mux(packet)
+    return target
+
+
+def barcode(image: np.ndarray) -> int:
+    """The number of a frame of a case file: ten blocks, the lowest bit first."""
+    height, width = image.shape[:2]
+    block = 13 * width // 160
+    row = image[3 * height // 8, :, 1]
+    return sum(int(row[block * (bit + 1) + block // 2] > 128) << bit for bit in range(10))
 
 
 @pytest.fixture(scope="session")
@@ -136,3 +168,21 @@ def read_number() -> Callable[[np.ndarray], int]:
 def sequential() -> Callable[[Path], list[np.ndarray]]:
     """Decodes every frame from the start."""
     return decode_sequentially
+
+
+@pytest.fixture(scope="session")
+def without_packets() -> Callable[[Path, Path, int], Path]:
+    """Cuts the first packets off a video, as `ffmpeg -c copy` does."""
+    return cut_packets
+
+
+@pytest.fixture(scope="session")
+def read_barcode() -> Callable[[np.ndarray], int]:
+    """Reads a frame's number from the pixels of a case file."""
+    return barcode
+
+
+@pytest.fixture(scope="session")
+def cases() -> Path:
+    """The folder of the case files: videos as people in the field have them."""
+    return Path(__file__).parents[1] / "data" / "cases"

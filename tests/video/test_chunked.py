@@ -81,11 +81,17 @@ def test_a_short_piece_holds_its_last_frame_for_half_a_second_at_most(pieces, tm
         load_video(folder, start=12.0, end=16.0)
 
 
-def test_pieces_that_differ_in_size(pieces, tmp_path, make_video):
+def test_pieces_that_differ_in_size_come_in_that_of_the_last(pieces, tmp_path, make_video, read_number):
     folder = copy(pieces, tmp_path)
-    shutil.copy(make_video("wide.mp4", 150, fps=10, size=(176, 96)), folder / "0001.mp4")
-    with pytest.raises(VideoError, match="differ in picture size"):
-        load_video(folder, start=14.0, end=17.0)
+    shutil.copy(make_video("wide.mp4", 150, fps=10, first=150, size=(320, 192)), folder / "0001.mp4")
+    assert (probe(folder).width, probe(folder).height) == (160, 96)
+    for start, end in ((14.0, 17.0), (16.0, 20.0), (2.0, 3.0)):
+        frames = load_video(folder, start=start, end=end)
+        assert frames.pixels.shape[1:3] == (96, 160)
+        assert frames.indices.tolist() == ego_segment(start, end, 32, fps=10)
+    halved = read_frames(folder, [150]).pixels[0].astype(int)
+    wide = read_frames(folder / "0001.mp4", [0]).pixels[0]
+    assert np.abs(halved - wide.reshape(96, 2, 160, 2, 3).mean((1, 3))).mean() < 3
 
 
 def test_without_15s_in_the_path_a_piece_lasts_five_minutes(tmp_path, make_video):

@@ -1,10 +1,11 @@
 import sys
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from egoinstructor.errors import MissingExtraError
+from egoinstructor.errors import MissingExtraError, VideoError
 from egoinstructor.video.decode import load_video, read_frames
 
 
@@ -54,3 +55,22 @@ def test_where_it_cannot_be_loaded_the_message_says_why(long_gop, monkeypatch):
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
     with pytest.raises(MissingExtraError, match="FFmpeg's shared libraries"):
         load_video(long_gop, backend="torchcodec")
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("mirrored.mp4", {"matrix": [-(1 << 16), 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30]}),
+        ("broadcast.ts", {"gop": 24}),
+        ("counted.avi", {"gop": 24}),
+    ],
+)
+def test_files_of_which_it_gives_other_frames_are_refused(make_video, monkeypatch, name, how):
+    path = make_video(name, 40, **how)
+    assert len(load_video(path, num_frames=4, backend="pyav")) == 4
+    monkeypatch.setattr("egoinstructor.errors.find_spec", lambda _: object())
+    decoders = SimpleNamespace(VideoDecoder=lambda *_, **__: pytest.fail("it was asked"))
+    monkeypatch.setitem(sys.modules, "torchcodec", SimpleNamespace(decoders=decoders))
+    monkeypatch.setitem(sys.modules, "torchcodec.decoders", decoders)
+    with pytest.raises(VideoError, match="other frames than players show.*backend='pyav'"):
+        load_video(path, num_frames=4, backend="torchcodec")

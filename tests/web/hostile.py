@@ -29,6 +29,11 @@ VIDEOS = {
     "mjpeg.mkv": ("matroska", "mjpeg", {}, {}),
     "hevc.mp4": ("mp4", "libx265", {"preset": "ultrafast", "x265-params": "log-level=none:pools=none"}, {}),
     "av1.mp4": ("mp4", "libsvtav1", {"preset": "10", "svtav1-params": "lp=1"}, {}),
+    "h264.ts": ("mpegts", "libx264", {"preset": "veryfast"}, {}),
+    "mpeg2.mpg": ("mpeg", "mpeg2video", {"bf": "2"}, {}),
+    "h264.flv": ("flv", "libx264", {"preset": "veryfast"}, {}),
+    "wmv2.wmv": ("asf", "wmv2", {}, {}),
+    "vp8.ogv": ("ogg", "libvpx", {"deadline": "realtime", "cpu-used": "8"}, {}),
 }
 EXTREMES = [0, 1, 7, 255, 65535, 100_000, 2**24, 2**31 - 1, 2**31, 2**32 - 2, 2**32 - 1]
 
@@ -41,7 +46,7 @@ def video(container: str, codec: str, options: dict[str, str], container_options
     folder = TemporaryDirectory()
     path = Path(folder.name, "video")
     with av.open(path, "w", format=container, options=container_options) as output:
-        stream = output.add_stream(codec, rate=10, options=options)
+        stream = output.add_stream(codec, rate=25 if container == "mpeg" else 10, options=options)
         stream.width, stream.height, stream.gop_size, stream.thread_count = 64, 48, 8, 1
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
         for i in range(FRAMES):

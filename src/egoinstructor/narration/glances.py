@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import av
@@ -19,7 +20,9 @@ from numpy.typing import NDArray
 
 from egoinstructor.errors import VideoError
 from egoinstructor.video.chunked import open_pieces
+from egoinstructor.video.container import rewind
 from egoinstructor.video.file import VideoFile, open_file
+from egoinstructor.video.reader import enter
 
 PER_SECOND = 8
 SIDE = 32
@@ -85,16 +88,10 @@ def _of_file(path: Path, start: float, offset: float) -> Iterator[Glance]:
 
 def _frames(file: VideoFile, start: float) -> Iterator[tuple[float, VideoFrame]]:
     """Frames with their times, from the beginning of the cell of `start`, or earlier, to where nothing more can be read."""
-    container, stream = file.video
     line = file.timeline
-    stream.codec_context.options = {}  # unlike who reads frames to caption them: here damage may be concealed
-    if line.ordered:
-        cell = line.origin + Fraction(math.floor(start * PER_SECOND), PER_SECOND) / line.tick
-        container.seek(max(int(cell), line.pts[0]), stream=stream)
-    else:
-        container.seek(line.pts[0], stream=stream)
+    file.video[1].codec_context.options = {}  # unlike who reads frames to caption them: here damage may be concealed
     number = 0
-    for packet in _packets(file):
+    for packet in _packets(file, line.index_at(Fraction(math.floor(start * PER_SECOND), PER_SECOND))):
         try:
             frames = packet.decode()
         except av.error.InvalidDataError:
@@ -107,10 +104,16 @@ def _frames(file: VideoFile, start: float) -> Iterator[tuple[float, VideoFrame]]
             number += 1
 
 
-def _packets(file: VideoFile) -> Iterator[Packet[VideoStream]]:
-    """To the end, or to where the file is cut off."""
+def _packets(file: VideoFile, first: int) -> Iterator[Packet[VideoStream]]:
+    """From where frame `first` can be decoded, or the start, to the end or to where the file is cut off."""
     container, stream = file.video
     with suppress(av.error.InvalidDataError):
+        if file.timeline.ordered and file.timeline.keyframes:
+            packets = enter(file.video, file.timeline, first)
+            if (key := next(packets, None)) is not None:
+                yield from chain((key,), packets)
+                return
+        rewind(file.video)
         yield from container.demux(stream)
 
 

@@ -18,7 +18,6 @@ from types import TracebackType
 from typing import Any
 
 import av
-import numpy as np
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -26,9 +25,10 @@ from av.video.stream import VideoStream
 from egoinstructor.errors import InputError, VideoError
 from egoinstructor.narration.addresses import allowed_address, masked
 from egoinstructor.narration.times import Times
-from egoinstructor.video.container import OpenVideo, open_video
+from egoinstructor.video.container import OpenVideo, choose_stream, open_video
+from egoinstructor.video.display import to_rgb
+from egoinstructor.video.formats import READABLE
 from egoinstructor.video.live import NOMINAL_RATE, LiveFrame
-from egoinstructor.video.reader import quarter_turns
 from egoinstructor.video.timeline import LONGEST
 
 logger = logging.getLogger(__name__)
@@ -50,8 +50,7 @@ MAX_PIXELS = 4096 * 2304
 
 _MAX_DELAY = 30.0
 _POLL = 0.1
-# Formats that hold the pictures themselves: a playlist could make FFmpeg open other files and addresses.
-_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,flv,mpjpeg"
+_FORMATS = f"{READABLE},mpjpeg"
 _DECODER = {"err_detect": "explode", "max_pixels": str(MAX_PIXELS)}
 
 Opener = Callable[[], AbstractContextManager[OpenVideo]]
@@ -186,7 +185,7 @@ class Source:
                         attempt = 0
                         if self._paced and self._wait(max(self._due(seconds), 0)):
                             return
-                        yield seconds, partial(_upright, frame)
+                        yield seconds, partial(to_rgb, frame, self.name)
                 if self._attempts == 0:
                     return
             except VideoError as error:
@@ -391,9 +390,7 @@ def _opened(source: Any, shown: str, advice: str, **how: Any) -> Iterator[OpenVi
     """Open a stream for reading once, in order; errors of FFmpeg within the `with` block become `VideoError` too."""
     try:
         with av.open(source, "r", **how) as container:
-            if not container.streams.video:
-                raise VideoError(f"{shown}: it has no pictures (audio only?). Name a stream with a video track.")
-            stream = container.streams.video[0]
+            stream = choose_stream(container, shown)
             stream.codec_context.options = _DECODER
             stream.thread_type = "SLICE"  # threads by frame would hold each frame back for as many others
             yield container, stream
@@ -401,7 +398,3 @@ def _opened(source: Any, shown: str, advice: str, **how: Any) -> Iterator[OpenVi
         raise VideoError(f"{shown}: no answer for {TIMEOUT:g} s. {advice}.") from error
     except av.error.FFmpegError as error:
         raise VideoError(f"{shown}: it can't be read ({error.strerror}). {advice}.") from error
-
-
-def _upright(frame: VideoFrame) -> np.ndarray:
-    return np.rot90(frame.to_ndarray(format="rgb24", threads=1), quarter_turns(frame))

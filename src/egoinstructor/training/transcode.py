@@ -27,7 +27,10 @@ from av.video.stream import VideoStream
 
 from egoinstructor.errors import InputError, VideoError
 from egoinstructor.video.container import OpenVideo, open_video
+from egoinstructor.video.display import Orientation, is_hdr, orientation, to_sdr
 from egoinstructor.video.h264 import REPEATABLE
+from egoinstructor.video.leading import decode_all
+from egoinstructor.video.reader import decode_shown
 from egoinstructor.video.timeline import Timeline, read_timeline
 
 ENCODER = {
@@ -179,8 +182,8 @@ def _can_copy(source: Path) -> bool:
     """Whether the packets fit an MP4 as they are."""
     with _open(source) as (container, stream):
         fits = stream.codec_context.name == "h264" and not COPYABLE.isdisjoint(container.format.name.split(","))
-        first = next(container.decode(stream), None)
-        return fits and first is not None and first.rotation == 0
+        first = next(decode_all((container, stream)), None)
+        return fits and first is not None and orientation(first, str(source)) == Orientation() and not is_hdr(first)
 
 
 def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
@@ -216,21 +219,24 @@ def _presented(video: OpenVideo, timeline: Timeline, source: Path) -> Iterator[t
     Raises:
         VideoError: no frames, frames without times, or damaged ones.
     """
-    container, stream = video
-    step = 1 / timeline.rate
+    step, tick = 1 / timeline.rate, timeline.tick
     first = time = last = None
-    container.seek(stream.start_time or 0, stream=stream)
-    for frame in container.decode(stream):
-        if frame.pts is None or frame.time_base is None:
+    for number, frame in enumerate(decode_shown(video, timeline)):
+        pts = frame.pts if timeline.ordered or number >= len(timeline.pts) else timeline.pts[number]
+        if pts is None:
             raise VideoError(f"{source} has frames without a time. Convert it to MP4 first.")
+        if timeline.stored and pts in timeline.stored.spoiled:
+            raise VideoError(
+                f"{source} lacks pictures at {float(pts * tick):.1f} s, which others refer to. Fetch it again."
+            )
         if first is None:
             # A lead of less than half a frame is none: rates are then constant from the start.
-            first = frame.pts * frame.time_base
+            first = pts * tick
             lead = round(timeline.start * timeline.rate)
             start = timeline.start if lead else Fraction(0)
             for number in range(lead):
                 yield number * start / lead, frame
-        time, last = start + frame.pts * frame.time_base - first, frame
+        time, last = start + pts * tick - first, frame
         yield time, frame
     if time is None or last is None:
         raise VideoError(f"{source} has no frames.")
@@ -284,14 +290,28 @@ def _target_size(stream: VideoStream, shorter_side: int | None) -> tuple[int, in
     return max(2, round(width * scale) // 2 * 2), max(2, round(height * scale) // 2 * 2)
 
 
-def _upright(frame: VideoFrame, size: tuple[int, int]) -> VideoFrame:
-    """The frame in `size`, turned as its rotation says, in the encoder's format."""
+def _upright(frame: VideoFrame, size: tuple[int, int], name: str) -> VideoFrame:
+    """The frame as it is displayed, in the encoder's format and in SDR; `size` is that before it is turned."""
     width, height = size
-    turns = round(frame.rotation / 90) % 4
-    if not turns:
-        return frame.reformat(width, height, "yuv420p", interpolation="AREA")
-    pixels = frame.reformat(width, height, "rgb24", interpolation="AREA").to_ndarray().astype(np.uint8, copy=False)
-    return VideoFrame.from_ndarray(np.ascontiguousarray(np.rot90(pixels, turns)), "rgb24").reformat(format="yuv420p")
+    upright = orientation(frame, name)
+    if is_hdr(frame):
+        frame = to_sdr(frame.reformat(width, height, interpolation="AREA"))
+        frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+    else:
+        frame = frame.reformat(width, height, "yuv420p", interpolation="AREA")
+    return frame if upright == Orientation() else _turned(frame, upright)
+
+
+def _turned(frame: VideoFrame, upright: Orientation) -> VideoFrame:
+    """A frame of yuv420p and even size, turned plane by plane."""
+    width, height = upright.size(frame.width, frame.height)
+    planes = frame.to_ndarray().reshape(6, -1)  # of the luma four parts, of each chroma one
+    shapes = ((planes[:4], 1), (planes[4], 2), (planes[5], 2))
+    turned = [upright.apply(plane.reshape(frame.height // by, frame.width // by)).ravel() for plane, by in shapes]
+    result = VideoFrame.from_ndarray(np.concatenate(turned).reshape(height * 3 // 2, width), "yuv420p")
+    result.colorspace, result.color_range = frame.colorspace, frame.color_range
+    result.color_primaries, result.color_trc = frame.color_primaries, frame.color_trc
+    return result
 
 
 def _encode(
@@ -315,7 +335,7 @@ def _encode(
     count, ticks, encoder = 0, 0, None
     with _mp4(path) as output:
         for ticks, frame in frames:
-            picture = _upright(frame, size)
+            picture = _upright(frame, size, source.container.name)
             if encoder is None:
                 encoder = _encoder(output, source, picture, clock, rate)
             picture.pts, picture.time_base, picture.pict_type = ticks, clock, PictureType.NONE

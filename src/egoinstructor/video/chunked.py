@@ -18,7 +18,9 @@ import numpy as np
 from egoinstructor.errors import InputError, VideoError
 from egoinstructor.records import Clip, Frames
 from egoinstructor.video import sampling
+from egoinstructor.video.display import resize
 from egoinstructor.video.file import Backend, Sampling, VideoFile, VideoInfo, open_file
+from egoinstructor.video.reader import Size
 
 _PATTERN = "[0-9][0-9][0-9][0-9].mp4"
 
@@ -33,6 +35,7 @@ class ChunkedVideo:
         seconds: length of every piece but the last.
         rate: frames per second.
         total_frames: of all pieces.
+        stored_size: width and height of the last piece's pictures, by its header.
     """
 
     folder: Path
@@ -40,12 +43,13 @@ class ChunkedVideo:
     seconds: int
     rate: Fraction
     total_frames: int
+    stored_size: Size
 
     def info(self) -> VideoInfo:
-        """What the video is: the first piece's picture, the length of all."""
-        with open_file(self._piece(0)) as piece:
-            first = piece.info()
-        return replace(first, num_frames=self.total_frames, duration=float(self.total_frames / self.rate))
+        """What the video is: the last piece's picture, the length of all."""
+        with open_file(self._piece(self.last)) as piece:
+            last = piece.info()
+        return replace(last, num_frames=self.total_frames, duration=float(self.total_frames / self.rate))
 
     def choose(self, clip: Clip, num_frames: int, policy: Sampling, rng: random.Random | None = None) -> list[int]:
         """Frame numbers, counted through all pieces, that stand for a clip.
@@ -77,22 +81,28 @@ class ChunkedVideo:
         for row, index in enumerate(indices):
             rows[int(index / (self.seconds * self.rate))].append(row)
         parts = {number: self._read_piece(number, [indices[row] for row in rows[number]], backend) for number in rows}
-        sizes = {part.pixels.shape[1:] for part in parts.values()}
-        if len(sizes) > 1:
-            raise VideoError(f"video {self.folder}: its pieces differ in picture size. Encode them in one size.")
-        pixels = np.empty((len(indices), *sizes.pop()), np.uint8)
+        sizes = {part.pixels.shape[2:0:-1] for part, _ in parts.values()}
+        if len(sizes) == 1 and all(size == self.stored_size for _, size in parts.values()):
+            width, height = sizes.pop()
+        else:  # whichever pieces are read, pictures are as large as the last one's
+            info = self.info()
+            width, height = info.width, info.height
+        pixels = np.empty((len(indices), height, width, 3), np.uint8)
         timestamps = np.empty(len(indices))
-        for number, part in parts.items():
-            pixels[rows[number]] = part.pixels
+        for number, (part, _) in parts.items():
+            for row, picture in zip(rows[number], part.pixels, strict=True):
+                pixels[row] = resize(picture, width, height)
             timestamps[rows[number]] = part.timestamps + number * self.seconds
         return Frames(pixels, timestamps, np.array(indices, dtype=np.int64), str(self.folder))
 
-    def _read_piece(self, number: int, indices: list[int], backend: Backend) -> Frames:
+    def _read_piece(self, number: int, indices: list[int], backend: Backend) -> tuple[Frames, Size]:
+        """Frames of a piece, and the size of its pictures by its header."""
         first = _first_frame(number, self.seconds, self.rate)
         with open_file(self._piece(number)) as piece:
             local = [max(index - first, 0) for index in indices]
             self._check_length(piece, max(local))
-            return piece.read([piece.timeline.display_index(index) for index in local], backend)
+            frames = piece.read([piece.timeline.display_index(index) for index in local], backend)
+            return frames, piece.stored_size
 
     def _check_length(self, piece: VideoFile, wanted: int) -> None:
         """A piece may lack a few frames at its end (its last frame then stays on); more is a damaged piece.
@@ -122,7 +132,7 @@ class ChunkedVideo:
 
 
 def open_pieces(folder: Path) -> ChunkedVideo:
-    """Look at a folder of pieces; only the last one is opened, which tells the rate and how long the whole is.
+    """Look at a folder of pieces; only the last one is opened, which has the rate, the length and the picture size of all.
 
     Raises:
         VideoError: no such pieces in the folder, or the last can't be read.
@@ -137,7 +147,7 @@ def open_pieces(folder: Path) -> ChunkedVideo:
     with open_file(pieces[-1]) as piece:
         rate = piece.timeline.rate
         total = _first_frame(last, seconds, rate) + piece.timeline.nominal_frames
-    return ChunkedVideo(folder, last, seconds, rate, total)
+        return ChunkedVideo(folder, last, seconds, rate, total, piece.stored_size)
 
 
 def _first_frame(number: int, seconds: int, rate: Fraction) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -14,6 +14,7 @@ from egoinstructor.errors import InputError, VideoError
 from egoinstructor.records import Clip, EncodedVideo, Frames, source_name
 from egoinstructor.video import reader, sampling, torchcodec_reader
 from egoinstructor.video.container import OpenVideo, open_video
+from egoinstructor.video.display import orientation
 from egoinstructor.video.kept import KeptTimelines
 from egoinstructor.video.timeline import Timeline, read_timeline
 
@@ -28,7 +29,7 @@ class VideoInfo:
     """Facts of a video. Times count from the start of the presentation, as in players and subtitles.
 
     Args:
-        width: pixels, as displayed (after rotation).
+        width: pixels, as displayed (after rotation); of the first frame, to which the others are scaled.
         height: pixels, as displayed.
         fps: frames per second; the mean one where the rate varies.
         num_frames: frames that can be shown.
@@ -37,6 +38,7 @@ class VideoInfo:
         codec: FFmpeg's name of it, such as `h264`.
         rotation: quarter turns counter-clockwise that the file asks a player for, in degrees: 0, 90, 180 or 270.
         variable_frame_rate: whether some frame is half a frame or more from its place at a constant rate.
+        mirrored: whether the file asks a player to exchange left and right, before it rotates; front cameras do.
     """
 
     width: int
@@ -48,15 +50,23 @@ class VideoInfo:
     codec: str
     rotation: int
     variable_frame_rate: bool
+    mirrored: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class VideoFile:
-    """An open file and its timeline; made by `open_file`."""
+    """An open file and its timeline; made by `open_file`, before anything is decoded."""
 
     source: EncodedVideo
     video: OpenVideo
     timeline: Timeline
+    stored_size: reader.Size = field(init=False)
+    """By the header; a decoder changes it with the pictures."""
+
+    def __post_init__(self) -> None:
+        """Read the size."""
+        codec = self.video[1].codec_context
+        object.__setattr__(self, "stored_size", (codec.width, codec.height))
 
     @property
     def fps(self) -> float:
@@ -69,13 +79,10 @@ class VideoFile:
         Raises:
             VideoError: the first frame is damaged.
         """
-        container, stream = self.video
-        container.seek(self.timeline.pts[0], stream=stream)
-        frame = next(container.decode(stream), None)
-        if frame is None:
-            raise VideoError(f"video {source_name(self.source)}: its first frame can't be decoded. Fetch it again.")
-        turns = reader.quarter_turns(frame)
-        width, height = (frame.width, frame.height) if turns % 2 == 0 else (frame.height, frame.width)
+        name = source_name(self.source)
+        frame = reader.first_frame(self.video, name)
+        upright = orientation(frame, name)
+        width, height = upright.size(frame.width, frame.height)
         return VideoInfo(
             width=width,
             height=height,
@@ -83,9 +90,10 @@ class VideoFile:
             num_frames=len(self.timeline.pts),
             duration=float(self.timeline.duration),
             start=float(self.timeline.start),
-            codec=stream.codec.canonical_name,
-            rotation=90 * turns,
+            codec=self.video[1].codec.canonical_name,
+            rotation=90 * upright.turns,
             variable_frame_rate=not self.timeline.constant,
+            mirrored=upright.mirrored,
         )
 
     def choose(self, clip: Clip, num_frames: int, policy: Sampling, rng: random.Random | None = None) -> list[int]:
@@ -128,9 +136,9 @@ class VideoFile:
         if outside or not len(indices):
             raise InputError(f"frames {outside} of {name}: give at least one index, each from 0 to {total - 1}.")
         if backend == "torchcodec":
-            pixels = torchcodec_reader.read(self.source, indices)
+            pixels = torchcodec_reader.read(self.source, self.video, self.timeline, indices)
         else:
-            pixels = reader.read(self.video, self.timeline, indices, name)
+            pixels = reader.read(self.video, self.timeline, indices, name, self.stored_size)
         timestamps = np.array([self.timeline.seconds(index) for index in indices])
         return Frames(pixels, timestamps, np.array(indices, dtype=np.int64), name)
 

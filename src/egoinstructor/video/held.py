@@ -57,6 +57,7 @@ class HeldFrames:
             codec="rawvideo",
             rotation=0,
             variable_frame_rate=not self.constant,
+            mirrored=False,
         )
 
     def choose(self, clip: Clip, num_frames: int, policy: Sampling, rng: random.Random | None = None) -> list[int]:

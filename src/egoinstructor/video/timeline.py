@@ -24,8 +24,10 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from egoinstructor.errors import VideoError
-from egoinstructor.video.container import OpenVideo
+from egoinstructor.video.container import OpenVideo, rewind
+from egoinstructor.video.leading import undecodable
 from egoinstructor.video.sampling import END_SLACK
+from egoinstructor.video.stamps import STREAMED, StoredPictures
 
 LONGEST = 3600
 """Seconds from a frame to the next, at most. A camera may stop for minutes; what a damaged time stamp says may be a century
@@ -54,6 +56,7 @@ class Timeline:
         constant: no frame is half a frame or more away from its place at a constant rate.
         ordered: the times are the frames' own. Without it (H.264 in avi) they only count packets, and nothing but a
             decode from the start tells which frame is which.
+        stored: the pictures in stored order, in a container without an index.
     """
 
     pts: Sequence[int]
@@ -65,6 +68,7 @@ class Timeline:
     declared: Fraction
     constant: bool = True
     ordered: bool = True
+    stored: StoredPictures | None = None
 
     @property
     def lead(self) -> int:
@@ -176,6 +180,7 @@ class _Scan:
         end: end of the last packet in display order.
         sound_end: end of the sound, seconds.
         cut_off: the file breaks off.
+        stored: its pictures, in a container without an index.
     """
 
     times: array[int]  # in an eighth of a list's memory: timelines are kept
@@ -188,6 +193,7 @@ class _Scan:
     end: int = 0
     sound_end: Fraction = Fraction(0)
     cut_off: bool = False
+    stored: StoredPictures | None = None
 
     def add(self, packet: Packet[VideoStream]) -> None:
         """Take the next packet with a picture."""
@@ -201,27 +207,37 @@ class _Scan:
         self.first_dts = self.last_dts if self.first_dts is None else self.first_dts
         self.decoded_end = max(self.decoded_end, (self.last_dts or 0) + self.last_duration)
         self.end = max(self.end, time + self.last_duration)
+        if self.stored:
+            self.stored.add(packet)
 
 
 def _scan(video: OpenVideo) -> _Scan:
     container, stream = video
     unordered = container.format.name == "avi" and stream.codec_context.name in ("h264", "hevc")
     found = _Scan(array("q"), [], not unordered)
+    if container.format.name in STREAMED:
+        found.stored = StoredPictures(stream.time_base or Fraction(1, 1000))
     try:
-        container.seek(stream.start_time or 0, stream=stream)
+        rewind(video)
         for packet in container.demux(stream, *container.streams.audio):
             if packet.stream_index != stream.index:
                 if packet.pts is not None and packet.time_base is not None:
                     end = (packet.pts + (packet.duration or 0)) * packet.time_base
                     found.sound_end = max(found.sound_end, end)
                 continue
-            found.cut_off = packet.is_corrupt
+            found.cut_off = packet.is_corrupt and not found.stored  # of a broadcast, some is lost on the way
             if found.cut_off:
                 break
             if packet.size:
                 found.add(cast("Packet[VideoStream]", packet))
     except av.error.InvalidDataError:
         found.cut_off = True
+    if found.stored and not found.stored.reliable:
+        found.times, found.ordered = found.stored.made_up_times(), False
+        found.end = found.times[-1] + found.last_duration
+    elif found.keyframes and min(found.times, default=found.keyframes[0]) < found.keyframes[0]:
+        lost = undecodable(video)
+        found.times = array("q", (time for time in found.times if time not in lost))
     return found
 
 
@@ -263,6 +279,7 @@ def from_packets(video: OpenVideo) -> Timeline | None:
         max(declared - origin * tick, duration),
         constant,
         found.ordered,
+        found.stored,
     )
 
 

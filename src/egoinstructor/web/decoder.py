@@ -39,7 +39,7 @@ GRACE = 5
 
 _DECODERS = (
     "h264", "hevc", "vp8", "libvpx", "vp9", "libvpx-vp9", "av1", "libdav1d", "libaom-av1", "mpeg4", "mjpeg",
-    "mpeg2video", "mpeg1video", "h263", "prores",
+    "mpeg2video", "mpeg1video", "h263", "prores", "theora", "flv", "wmv1", "wmv2", "wmv3", "vc1",
 )  # fmt: skip
 """What cameras, phones, browsers and editors write. FFmpeg has hundreds more, most of them old and seldom looked after."""
 
@@ -129,9 +129,6 @@ def _answer(request: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], Bo
     except InputError as error:
         if isinstance(error.__cause__, MemoryError):  # FFmpeg's own
             return {"error": "memory"}, (), False
-        if isinstance(error.__cause__, av.error.PermissionError):  # FFmpeg's, of some damage: the file is ours to read
-            message = f"video {request['path']}: it can't be read as a video; it is damaged. Fetch it again."
-            return {"error": "video", "message": message}, (), True
         return {"error": "video", "message": str(error)[:2000]}, (), True
     except Exception as error:  # noqa: BLE001 - whatever a hostile file brings about, it is that file's fault
         return {"error": "failed", "message": type(error).__name__}, (), False

@@ -33,6 +33,15 @@ _TYPES = {
     ".mkv": "video/x-matroska",
     ".mov": "video/quicktime",
     ".avi": "video/x-msvideo",
+    ".ogv": "video/ogg",
+    ".3gp": "video/3gpp",
+    ".ts": "video/mp2t",
+    ".mts": "video/mp2t",
+    ".m2ts": "video/mp2t",
+    ".mpg": "video/mpeg",
+    ".vob": "video/mpeg",
+    ".flv": "video/x-flv",
+    ".wmv": "video/x-ms-wmv",
 }
 _EXAMPLES = 6
 
