@@ -200,10 +200,8 @@ def _clip(folder: Path) -> None:
     }
     text = {"hidden_size": 16, "vocab_size": len(tokenizer), "max_position_embeddings": 32, **sizes, **ids}
     vision = {"hidden_size": 24, "image_size": 16, "patch_size": 8, **sizes}
-    model, draw = (
-        CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)),
-        np.random.default_rng(0),
-    )
+    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8))
+    draw = np.random.default_rng(0)
     for weights in model.parameters():  # torch's own random numbers differ between processors
         weights.data = torch.from_numpy(draw.normal(0, 0.1, tuple(weights.shape)).astype(np.float32))
     model.save_pretrained(folder)
