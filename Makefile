@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test test-slow test-avx2 test-all lint format clean
+.PHONY: help demo setup test test-slow test-avx2 test-all record lint format clean
 
 help:  ## list the commands
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ test-avx2: setup  ## the tests of the model and of training as on a processor wi
 
 test-all: setup  ## every test, fast and slow
 	$(TEST_ENV) $(BIN)/python -m pytest -n 2 -m 'slow or not slow'
+
+record: setup  ## write tests/golden/commands anew, after a change of behaviour that is meant
+	$(TEST_ENV) $(BIN)/python -m pytest tests/frozen --record
 
 lint: setup  ## ruff (lint and format), mypy --strict, the import rule
 	$(BIN)/ruff check .

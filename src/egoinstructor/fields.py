@@ -8,6 +8,7 @@ import json
 import math
 import re
 import reprlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -52,10 +53,18 @@ def parse_json(text: str, where: str) -> Any:
     """Any JSON value.
 
     Raises:
-        InputError: it is not JSON.
+        InputError: it is not JSON, or an object in it has a key twice, of which one would be lost.
     """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        record = dict(pairs)
+        if len(record) < len(pairs):
+            twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+            raise InputError(f"{where} has {twice!r} twice; each may be there once. Remove or rename one.")
+        return record
+
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=once)
     except json.JSONDecodeError as error:
         raise InputError(f"{where} is not JSON: {error}.") from error
 

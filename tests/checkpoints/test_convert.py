@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import pickle
@@ -311,3 +312,66 @@ def test_a_model_folder_with_another_tokenizers_ids(converted):
     (converted / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match="belongs to another model"):
         load(converted)
+
+
+# Files as training scripts and downloads leave them
+
+
+def wrapped(key, state):
+    return {key: state, "epoch": 3, "optimizer": {}, "args": argparse.Namespace(lr=1e-5)}
+
+
+def prefixed(prefix, state):
+    return {prefix + name: tensor for name, tensor in state.items()}
+
+
+@pytest.mark.parametrize(
+    ("change", "taken_off"),
+    [
+        (lambda s: prefixed("module.", s), "the prefix 'module.'"),
+        (lambda s: prefixed("_orig_mod.", s), "the prefix '_orig_mod.'"),
+        (lambda s: prefixed("module._orig_mod.", s), "the prefix 'module.', the prefix '_orig_mod.'"),
+        (lambda s: wrapped("state_dict", s), "the wrapper 'state_dict'"),
+        (lambda s: wrapped("model", s), "the wrapper 'model'"),
+        (lambda s: {"module": s}, "the wrapper 'module'"),
+        (lambda s: wrapped("model", {"state_dict": prefixed("module.", s)}),
+         "the wrapper 'model', the wrapper 'state_dict', the prefix 'module.'"),
+    ],
+)  # fmt: skip
+def test_wrappers_and_prefixes_of_training_are_taken_off_and_reported(golden_a, published, caplog, change, taken_off):
+    plain = torch.load(golden_a.captioner, weights_only=True)["model_state_dict"]
+    expected, _ = golden_a.load()
+    torch.save(change(plain), published / "captioner.pt")
+    found, _ = load_original(published / "base", published / "captioner.pt", tokenizer=golden_a.tokenizer)
+    for name, tensor in expected.state_dict().items():
+        assert torch.equal(found.state_dict()[name], tensor), name
+    warnings = [record.getMessage() for record in caplog.records if "taken off" in record.getMessage()]
+    assert warnings == [f"{published / 'captioner.pt'}: taken off the weights: {taken_off}"]
+
+
+def test_shards_of_a_base_may_have_a_prefix_too(golden_a, published):
+    for shard in (published / "base").glob("*.bin"):
+        torch.save(prefixed("module.", torch.load(shard, weights_only=True)), shard)
+    convert_here(golden_a, published)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_stop_the_conversion_by_name(golden_a, published, value):
+    edit_captioner(published, lambda state: state["perceiver.latents"].view(-1)[:2].fill_(value))
+    with pytest.raises(CheckpointError, match=r"captioner\.pt: 'perceiver\.latents' has 2 of \d+ values that are NaN"):
+        convert_here(golden_a, published)
+    assert not (published / "out").exists()
+
+
+@pytest.mark.parametrize("where", ["captioner.pt", "base/config.json", "base/pytorch_model-00001-of-00002.bin"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 123\n", "is a Git LFS pointer.*git lfs pull"),
+        ("\n<!DOCTYPE html><html>404</html>", "is a web page.*Download the file"),
+    ],
+)
+def test_what_a_download_left_in_a_files_place(golden_a, published, where, content, message):
+    (published / where).write_text(content)
+    with pytest.raises(CheckpointError, match=f"{Path(where).name} {message}"):
+        convert_here(golden_a, published)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 from egoinstructor.errors import InputError
 from egoinstructor.evaluation import meteor as meteor_module
 from egoinstructor.evaluation.caption_metrics import CAPTION_METRICS, score_captions
-from egoinstructor.evaluation.java import JavaError
+from egoinstructor.evaluation.java import JavaError, complaint
 from egoinstructor.evaluation.meteor import Meteor
 from egoinstructor.evaluation.metric import combine_meteor, combine_overlap
 from egoinstructor.evaluation.text_treatment import treat
@@ -303,3 +305,30 @@ def test_a_forgotten_meteor_ends(stand_in):
     process = meteor._process
     del meteor
     assert process.returncode is not None
+
+
+def test_meteor_runs_from_a_path_with_a_space(tmp_path, monkeypatch):
+    import pycocoevalcap
+
+    copy = tmp_path / "sp ace" / "pycocoevalcap"
+    shutil.copytree(Path(pycocoevalcap.__path__[0], "meteor"), copy / "meteor", copy_function=os.link)
+    (copy / "__init__.py").touch()
+    for name in [name for name in sys.modules if name.partition(".")[0] == "pycocoevalcap"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path / "sp ace")
+    with Meteor() as meteor:
+        assert meteor.statistics(["cuts the leek"], [["cuts the leek"]])[0, 0] == 3  # words of the caption
+
+
+def test_a_second_call_repeats_why_meteor_stopped(stand_in):
+    stand_in("broken")
+    meteor = Meteor()
+    for _ in range(2):
+        with pytest.raises(JavaError, match="out of memory"):
+            meteor.statistics(["a"], [["a"]])
+
+
+def test_a_complaint_is_the_first_line_and_the_cause():
+    trace = b"Exception in main: no rule\n\tat edu.cmu.Meteor\nCaused by: java.io.FileNotFoundException: x\n"
+    assert complaint(trace) == "Exception in main: no rule Caused by: java.io.FileNotFoundException: x"
+    assert complaint(b"") == "it wrote nothing to standard error."

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -75,6 +76,22 @@ def test_forms_of_references(tmp_path):
 def test_a_wrong_file_is_refused(tmp_path, name, content, message):
     with pytest.raises(InputError, match=message):
         read_predictions(write(tmp_path / name, content))
+
+
+CASES = Path(__file__).parents[1] / "data" / "cases" / "score-small"
+
+
+def test_a_suffix_in_capitals_is_the_same_suffix():
+    assert read_predictions(CASES / "p.JSONL")[0] == {"a": "x", "b": "y"}
+
+
+def test_a_key_that_is_there_twice_is_refused_wherever_json_is_read(tmp_path):
+    with pytest.raises(InputError, match=r"p_dup\.json has 'a' twice; each may be there once"):
+        read_predictions(CASES / "p_dup.json")
+    path = tmp_path / "r.jsonl"
+    path.write_text('{"id": "a", "reference": "x"}\n{"id": "b", "reference": "x", "reference": "y"}\n')
+    with pytest.raises(InputError, match=r"r\.jsonl, line 2 has 'reference' twice"):
+        read_references(path)
 
 
 def test_a_sample_of_two_videos_is_refused(tmp_path):

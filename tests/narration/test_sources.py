@@ -596,3 +596,10 @@ def test_a_host_that_does_not_answer(monkeypatch, scheme):
         port = server.getsockname()[1]
         with pytest.raises(VideoError, match=f"{scheme}://127.0.0.1:{port}/x: "):
             open_source(f"{scheme}://me:secret@127.0.0.1:{port}/x", allow_hosts=["127.0.0.1"])
+
+
+def test_a_file_whose_pictures_start_late_counts_from_its_sound():
+    path = Path(__file__).parents[1] / "data" / "cases" / "late-video" / "late.mp4"
+    with Source(partial(open_video, path), "late", wait=lambda _: False) as source:
+        times = [seconds for _, (seconds, _) in zip(range(4), source, strict=False)]
+    assert times == pytest.approx([3.979 + number / 30 for number in range(4)], abs=1e-3)

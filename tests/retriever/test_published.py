@@ -161,8 +161,8 @@ class Evil:
         (lambda s: s | {"ln_final.bias": torch.ones(3)}, r"don't belong together: text\.norm\.bias is \(3,\)"),
         (lambda s: s | {"text_projection": torch.ones(TEXT_WIDTH, 5)}, r"text\.projection\.weight is \(5, 24\), must be"),
         (lambda s: s | {"positional_embedding": torch.ones(CONTEXT)}, r"dimensions: text\.positions is"),
-        (lambda s: {"epoch": 3}, "holds no state dict"),
-        (lambda s: {}, "holds no state dict"),
+        (lambda s: {"epoch": 3}, "it must be a state dict|a state dict holds tensors only"),
+        (lambda s: {}, "it must be a state dict|a state dict holds tensors only"),
         (lambda s: {"state_dict": s, "args": Evil()}, "holds more than tensors"),
     ],
 )  # fmt: skip

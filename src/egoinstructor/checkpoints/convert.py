@@ -14,7 +14,7 @@ from torch import Tensor
 
 from egoinstructor.checkpoints.configs import config_from_original
 from egoinstructor.checkpoints.keys import NOT_WEIGHTS, to_ours
-from egoinstructor.checkpoints.reading import read_json, read_tensors, weight_files
+from egoinstructor.checkpoints.reading import check_finite, read_json, read_tensors, weight_files
 from egoinstructor.checkpoints.sources import (
     BASE_FILES,
     PUBLISHED_TOKENIZER,
@@ -64,7 +64,7 @@ class Conversion:
     Args:
         config: the model's.
         origins: our tensor name → where it comes from.
-        tensors: reads the tensors, each once, in our names.
+        tensors: reads the tensors, each once, in our names; raises `CheckpointError` at one that isn't finite.
     """
 
     config: EgoInstructorConfig
@@ -141,6 +141,7 @@ def plan(base: str | Path, captioner: str | Path | None, max_num_frames: int | N
             for theirs, tensor in read_tensors(file):
                 ours = to_ours(theirs)
                 if ours is not None and theirs not in NOT_WEIGHTS and origins[ours].source == source:
+                    check_finite(theirs, tensor, str(file))
                     yield ours, tensor
         if origins[FRAME_EMBEDDINGS].source == "new":
             new = origins[FRAME_EMBEDDINGS]

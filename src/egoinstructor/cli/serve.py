@@ -40,6 +40,12 @@ def add(commands: Any) -> None:
     group.add_argument(
         "--allow-host", action="append", default=[], metavar="NAME", help="name it may be called by; repeat"
     )
+    group.add_argument(
+        "--root-path",
+        default="",
+        metavar="PATH",
+        help="path under which a reverse proxy shows the server, such as /demo",
+    )
     group.add_argument("--token-file", metavar="FILE", help="ask for the token in this file's first line")
     group.add_argument("--insecure", action="store_true", help="listen to other machines without a token")
     group.add_argument("--no-page", action="store_true", help="the HTTP API alone")
@@ -62,12 +68,13 @@ def run(arguments: argparse.Namespace) -> None:
         require_extra(module, "web", "The server")
     import torch
 
-    from egoinstructor.web.server import bind, build_app, check_open, read_token, serve, url_of
+    from egoinstructor.web.server import bind, build_app, check_open, check_root_path, read_token, serve, url_of
     from egoinstructor.web.service import Service
 
     logging.getLogger("httpx").setLevel(logging.WARNING)
     token = read_token(Path(arguments.token_file)) if arguments.token_file else None
     check_open(arguments.host, token, arguments.insecure)
+    root_path = check_root_path(arguments.root_path)
     limits = read_limits(arguments.limit)
     with ExitStack() as opened:
         listening = opened.enter_context(bind(arguments.host, arguments.port))
@@ -91,7 +98,7 @@ def run(arguments: argparse.Namespace) -> None:
         )
         opened.callback(service.close)
         hosts = [arguments.host, *arguments.allow_host]
-        app = build_app(service, hosts=hosts, token=token, page=not arguments.no_page)
+        app = build_app(service, hosts=hosts, token=token, page=not arguments.no_page, root_path=root_path)
         console = Console()
         what = "the API" if arguments.no_page else "the page and the API"
 

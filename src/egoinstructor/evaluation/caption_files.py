@@ -86,7 +86,7 @@ def _read(path: Path, kind: Kind) -> Texts:
 
 def _entries(path: Path, kind: Kind) -> Iterator[tuple[str, str, Any, Any]]:
     """Place, id, text or texts, video."""
-    if path.suffix == ".jsonl":
+    if path.suffix.lower() == ".jsonl":
         for _, where, record in fields.json_lines(path):
             yield _entry(record, where, kind)
         return

@@ -62,10 +62,14 @@ def run_java(arguments: Sequence[str], text: str, feature: str) -> str:
     except OSError as error:
         raise JavaError(f"{feature}: {command[0]} can't be started: {error}.") from error
     if done.returncode != 0:
-        raise JavaError(f"{feature}: Java stopped with code {done.returncode}: {last_words(done.stderr)}")
+        raise JavaError(f"{feature}: Java stopped with code {done.returncode}: {complaint(done.stderr)}")
     return done.stdout.decode("utf-8")
 
 
-def last_words(stderr: bytes) -> str:
-    """The end of what a program complained of."""
-    return stderr.decode("utf-8", "replace").strip()[-300:] or "it said nothing."
+def complaint(stderr: bytes) -> str:
+    """The first line that a program wrote to standard error, and the cause that a stack trace ends with."""
+    lines = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]
+    if not lines:
+        return "it wrote nothing to standard error."
+    cause = next((line for line in reversed(lines[1:]) if line.startswith("Caused by:")), "")
+    return " ".join(line[:300] for line in (lines[0], cause) if line)

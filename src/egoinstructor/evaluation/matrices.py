@@ -96,7 +96,7 @@ def read_relevancy(path: str | os.PathLike[str]) -> Matrix:
 
 
 def _read_matrix(path: Path) -> Tensor:
-    plain = path.suffix == ".npy"
+    plain = path.suffix.lower() == ".npy"
     try:
         found = [from_numpy(np.load(path, allow_pickle=False))] if plain else list(load_file(path).values())
     except (OSError, ValueError, EOFError, TypeError, SafetensorError) as error:

@@ -5,18 +5,21 @@ Starting takes seconds (it reads its paraphrases), so one process serves any num
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import tempfile
 import weakref
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from threading import Lock, Thread
 from types import TracebackType
 from typing import IO, Self
 
 import numpy as np
 
-from egoinstructor.evaluation.java import JavaError, find_java, last_words, packaged
+from egoinstructor.evaluation.java import JavaError, complaint, find_java, packaged
 from egoinstructor.evaluation.metric import Array, Metric, combine_meteor
 
 STATISTICS = 23
@@ -33,7 +36,8 @@ class Meteor:
     """
 
     def __init__(self) -> None:
-        jar = packaged(_JAR, "METEOR")
+        self._failure: str | None = None
+        self._home, jar = _without_spaces(packaged(_JAR, "METEOR"))
         command = [
             find_java("METEOR"),
             "-Dfile.encoding=UTF-8",
@@ -54,9 +58,11 @@ class Meteor:
             self._process: subprocess.Popen[bytes] = subprocess.Popen(command, **pipes)  # type: ignore[call-overload]
         except OSError as error:
             self._complaints.close()
+            _remove(self._home)
             raise JavaError(f"METEOR: {command[0]} can't be started: {error}.") from error
         self._lock = Lock()
-        self._end = weakref.finalize(self, _end, self._process, self._complaints)  # at the latest when Python ends
+        # At the latest when Python ends.
+        self._end = weakref.finalize(self, _end, self._process, self._complaints, self._home)
 
     def score(self, captions: Sequence[str], references: Sequence[Sequence[str]]) -> Metric:
         """METEOR of each caption and of the set.
@@ -80,7 +86,7 @@ class Meteor:
         lines = [_line(caption, truths) for caption, truths in zip(captions, references, strict=True)]
         with self._lock:
             if not self._end.alive:
-                raise JavaError("METEOR was closed; open another.")
+                raise JavaError(self._failure or "METEOR was closed; open another.")
             assert self._process.stdin is not None
             assert self._process.stdout is not None
             # Written while the answers are read: with both in one thread each side could wait for the other to read.
@@ -115,10 +121,47 @@ class Meteor:
             self._process.wait()
             self._complaints.seek(0)
             said = answer.decode("utf-8", "replace").strip()
-            complaint = last_words(self._complaints.read())
+            self._failure = (
+                f"METEOR answered {said!r}; {STATISTICS} numbers were expected. {complaint(self._complaints.read())}"
+            )
             self.close()
-            raise JavaError(f"METEOR answered {said!r}; {STATISTICS} numbers were expected. {complaint}")
+            raise JavaError(self._failure)
         return row
+
+
+def _without_spaces(jar: Path) -> tuple[tempfile.TemporaryDirectory[str] | None, Path]:
+    """A path to the jar without spaces, and the folder to remove later: METEOR 1.5 can't read its own files under a space.
+
+    Java follows symbolic links, so the files are hard links, or copies (66 MB) on another file system.
+
+    Raises:
+        JavaError: the folder for temporary files has a space in its path, too, or no room.
+    """
+    if " " not in str(jar):
+        return None, jar
+    folder = tempfile.TemporaryDirectory(prefix="egoinstructor-meteor-")
+    if " " in folder.name:
+        folder.cleanup()
+        raise JavaError(
+            f"METEOR can't run from {jar.parent}: the path has a space, and so has that of temporary files. Set TMPDIR to a "
+            "folder without one."
+        )
+    home = Path(folder.name, "meteor")
+    try:
+        shutil.copytree(jar.parent, home, copy_function=_link)
+    except (OSError, shutil.Error) as error:
+        folder.cleanup()
+        raise JavaError(
+            f"METEOR's files can't be copied to {home}: {error}. Make room there, or set TMPDIR."
+        ) from error
+    return folder, home / jar.name
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, target)
 
 
 def _line(caption: str, references: Sequence[str]) -> str:
@@ -133,7 +176,9 @@ def _write(stdin: IO[bytes], lines: Sequence[str]) -> None:
         stdin.flush()
 
 
-def _end(process: subprocess.Popen[bytes], complaints: IO[bytes]) -> None:
+def _end(
+    process: subprocess.Popen[bytes], complaints: IO[bytes], home: tempfile.TemporaryDirectory[str] | None
+) -> None:
     with suppress(OSError):
         assert process.stdin is not None
         process.stdin.close()
@@ -142,3 +187,9 @@ def _end(process: subprocess.Popen[bytes], complaints: IO[bytes]) -> None:
     assert process.stdout is not None
     process.stdout.close()
     complaints.close()
+    _remove(home)
+
+
+def _remove(home: tempfile.TemporaryDirectory[str] | None) -> None:
+    if home is not None:
+        home.cleanup()

@@ -1,6 +1,7 @@
 """Streams to caption: a camera, an address, a file that is still being written, a file played at its own pace.
 
-Each gives `(seconds, pixels)` from its first frame on, in times that never fall, and can be closed from another thread.
+Each gives `(seconds, pixels)` in times that never fall, and can be closed from another thread. Seconds count from the first
+frame of what is live, and from the start of a file's presentation.
 An address is opened only where its host was allowed by name. That host is trusted: FFmpeg follows RTSP's redirects, and
 can't be told not to.
 """
@@ -160,6 +161,8 @@ class Source:
         self.rate = next((rate for rate in declared if RATES[0] <= rate <= RATES[1]), NOMINAL_RATE)
         """Frames per second, as the stream declares them."""
         self._times: Times[VideoFrame] = Times(self.rate)
+        if not live and not reconnects:  # a file counts from the start of its presentation, as everywhere
+            self._times.resume(_lead(self._video))
         self._began: float | None = None  # when the first frame came
         # JPEGs over HTTP bear no times, and FFmpeg makes up some.
         self._untimed = self._video[0].format.name == "mpjpeg"
@@ -303,6 +306,15 @@ class Source:
         # PyAV fails at the very end of a stream that was joined by another one on the way.
         with suppress(IndexError):
             yield from container.demux(stream)
+
+
+def _lead(video: OpenVideo) -> float:
+    """Seconds from the start of a file's presentation to its pictures, by its header; 0 where that doesn't say."""
+    container, stream = video
+    if container.start_time is None or stream.start_time is None or stream.time_base is None:
+        return 0.0
+    lead = float(stream.start_time * stream.time_base) - container.start_time / av.time_base
+    return lead if 0 < lead <= LONGEST else 0.0
 
 
 def _is_camera(name: str) -> bool:

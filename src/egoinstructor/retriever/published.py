@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 
-from egoinstructor.checkpoints.reading import read_pickle
+from egoinstructor.checkpoints.reading import check_finite, read_state_dict
 from egoinstructor.checkpoints.sources import TOKENIZER_FILES, find_file, find_folder
 from egoinstructor.errors import CheckpointError
 from egoinstructor.retriever.cross_view import CrossViewConfig, CrossViewModel
@@ -52,9 +50,6 @@ _TRANSPOSED = ("video.projection.weight", "text.projection.weight")
 _SIZED = {"text.embed_tokens.weight": 2, "text.positions": 2, "video.norm.weight": 1, "video.projection.weight": 2}
 """The tensors whose shapes give the sizes, with their numbers of dimensions."""
 
-_AROUND = ("model_state_dict", "state_dict", "model")
-"""What a state dict may lie under, with an epoch and an optimizer beside it."""
-
 
 def load_published(file: str | Path, *, num_heads: int = 8, text_num_heads: int = 8) -> CrossViewModel:
     """Read the published retriever. Its sizes are those of its tensors; only the numbers of heads don't show in them.
@@ -69,7 +64,9 @@ def load_published(file: str | Path, *, num_heads: int = 8, text_num_heads: int 
         CheckpointError: naming tensors that are unknown, missing or misshapen; or a file that can't be read.
     """
     path = find_file(file, "retriever checkpoint")
-    state = _state_dict(path)
+    state = read_state_dict(path)
+    for name, tensor in state.items():
+        check_finite(name, tensor, str(path))
     ours = {name: _to_ours(name) for name in state}
     if unknown := sorted(name for name, mine in ours.items() if mine is None):
         raise CheckpointError(f"{path} has tensors that no part of the model takes: {', '.join(unknown[:5])}.")
@@ -133,18 +130,6 @@ def convert_published(
     encoders: dict[str, Any] = {view: None if where is None else opened[where] for view, where in named.items()}
     CrossViewRetriever(model, words, **encoders).save_pretrained(out)
     return model
-
-
-def _state_dict(path: Path) -> dict[str, Tensor]:
-    # A training script's arguments often lie beside the weights; a Namespace holds values and runs nothing.
-    with torch.serialization.safe_globals([argparse.Namespace]):
-        state = read_pickle(path)
-    for key in _AROUND:
-        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
-            state = state[key]
-    if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError(f"{path} holds no state dict, neither itself nor under {', '.join(_AROUND)}.")
-    return {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
 
 
 def _to_ours(name: str) -> str | None:

@@ -197,7 +197,7 @@ def read_splits(path: str | os.PathLike[str], *configs: str | os.PathLike[str]) 
             allowed.
     """
     path = Path(path)
-    if path.suffix == ".jsonl":
+    if path.suffix.lower() == ".jsonl":
         if configs:
             raise InputError(
                 f"config={configs[0]} with {path}: a JSONL has its references in it; leave the config out."

@@ -46,12 +46,13 @@ TRACKS = {"srt": "application/x-subrip", "vtt": "text/vtt", "jsonl": "applicatio
 VIDEOS = {".mp4": "video/mp4", ".m4v": "video/mp4", ".webm": "video/webm"}
 
 
-def build_api(service: Service, metrics: Metrics) -> "FastAPI":
+def build_api(service: Service, metrics: Metrics, root_path: str = "") -> "FastAPI":
     """The app with all routes; who may ask, and how large a request may be, is checked before it (see `guard`).
 
     Args:
         service: does the work.
         metrics: what `/v1/metrics` tells.
+        root_path: prefix of every path before a reverse proxy; "" for none.
 
     Raises:
         MissingExtraError: FastAPI isn't installed.
@@ -71,6 +72,7 @@ def build_api(service: Service, metrics: Metrics) -> "FastAPI":
         "are sent as bytes.",
         docs_url=None,  # their pages load scripts from elsewhere
         redoc_url=None,
+        servers=[{"url": root_path}] if root_path else None,
         responses={
             status: {"model": schemas.ErrorAnswer, "description": text} for status, text in DOCUMENTED_ERRORS.items()
         },

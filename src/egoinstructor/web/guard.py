@@ -88,6 +88,8 @@ class Guard:
             point here is turned away.
         token: asked of everybody; None for nobody.
         signed_in: whether cookies show that the page's visitor knows the token; None where there is no page.
+        root_path: prefix of every path before a reverse proxy, such as "/demo"; "" for none. It is taken off requests, from
+            which the proxy has not taken it.
     """
 
     def __init__(
@@ -99,8 +101,9 @@ class Guard:
         hosts: Sequence[str] = (),
         token: str | None = None,
         signed_in: SignedIn | None = None,
+        root_path: str = "",
     ) -> None:
-        self.app, self.limits, self.metrics = app, limits, metrics
+        self.app, self.limits, self.metrics, self.root_path = app, limits, metrics, root_path
         self._hosts = {"localhost", *(host.lower().rstrip(".") for host in hosts)}
         self._token, self._signed_in = token, signed_in
         self._uploads = 0
@@ -111,6 +114,8 @@ class Guard:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
         elif scope["type"] == "http":
+            if self.root_path and f"{scope['path']}/".startswith(f"{self.root_path}/"):
+                scope = {**scope, "path": scope["path"].removeprefix(self.root_path) or "/"}
             exchange = _Exchange(self, scope, receive, send)
             if scope["path"].startswith(ENDLESS):
                 await self._until_the_end(exchange)
@@ -349,7 +354,7 @@ class _Exchange:
         visitor = self._scope["method"] == "GET" and "text/html" in self._headers.get("accept", "")
         if isinstance(error, Unauthorized) and self._guard.has_page and visitor:
             self._status, body = 303, b""
-            headers.append((b"location", LOGIN.encode()))
+            headers.append((b"location", f"{self._guard.root_path}{LOGIN}".encode()))
         elif isinstance(error, Unauthorized):
             headers.append((b"www-authenticate", b"Bearer"))
         headers += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 COOKIE = "egoinstructor"
 PATH = "/login"
-_REFUSED = f"{PATH}?refused=true"
 _LONGEST = 4096  # bytes of a form
 
 
@@ -23,16 +22,18 @@ def is_signed_in(cookies: Mapping[str, str], token: str) -> bool:
     return hmac.compare_digest(cookies.get(COOKIE, "").encode(), _proof(token).encode())
 
 
-def login_page(token: str) -> "APIRouter":
+def login_page(token: str, root_path: str = "") -> "APIRouter":
     """GET and POST `/login`.
 
     Args:
         token: the server's.
+        root_path: prefix of every path before a reverse proxy; "" for none.
     """
     from fastapi import APIRouter, Request
     from starlette.responses import HTMLResponse, RedirectResponse, Response
 
     router = APIRouter()
+    refused_at = f"{root_path}{PATH}?refused=true"
 
     @router.get(PATH, include_in_schema=False)
     def form(refused: bool = False) -> Response:
@@ -44,13 +45,18 @@ def login_page(token: str) -> "APIRouter":
         async for piece in request.stream():
             body += piece
             if len(body) > _LONGEST:
-                return RedirectResponse(_REFUSED, status_code=303)
+                return RedirectResponse(refused_at, status_code=303)
         told = parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0].strip()
         if not hmac.compare_digest(told.encode(), token.encode()):
-            return RedirectResponse(_REFUSED, status_code=303)
-        answer = RedirectResponse("/", status_code=303)
+            return RedirectResponse(refused_at, status_code=303)
+        answer = RedirectResponse(f"{root_path}/", status_code=303)
         answer.set_cookie(
-            COOKIE, _proof(token), httponly=True, samesite="strict", secure=request.url.scheme == "https", path="/"
+            COOKIE,
+            _proof(token),
+            httponly=True,
+            samesite="strict",
+            secure=request.url.scheme == "https",
+            path=f"{root_path}/",
         )
         return answer
 

@@ -46,12 +46,13 @@ _TYPES = {
 _EXAMPLES = 6
 
 
-def mount_page(app: "FastAPI", service: "Service") -> None:
+def mount_page(app: "FastAPI", service: "Service", root_path: str = "") -> None:
     """Serve the page at `/`; every route that is there before stays reachable, none after.
 
     Args:
         app: the API's app. Who may ask anything of it is its own business: the page has no door of its own.
         service: does the work.
+        root_path: prefix of every path before a reverse proxy; "" for none.
     """
     import gradio as gr
     from starlette.responses import FileResponse, PlainTextResponse, Response
@@ -77,6 +78,7 @@ def mount_page(app: "FastAPI", service: "Service") -> None:
         app,
         build_page(service, _examples(service, folder)),
         path="/",
+        root_path=root_path or None,
         footer_links=[],
         run_history=False,
         show_error=False,

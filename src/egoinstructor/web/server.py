@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import re
 import signal
 import socket
 import threading
@@ -35,7 +36,14 @@ LONGER = 5
 """Seconds beyond a request's time limit that the server waits for answers when it is told to stop."""
 
 
-def build_app(service: Service, *, hosts: Sequence[str] = (), token: str | None = None, page: bool = True) -> Guard:
+def build_app(
+    service: Service,
+    *,
+    hosts: Sequence[str] = (),
+    token: str | None = None,
+    page: bool = True,
+    root_path: str = "",
+) -> Guard:
     """Page and API, guarded.
 
     Args:
@@ -43,6 +51,7 @@ def build_app(service: Service, *, hosts: Sequence[str] = (), token: str | None 
         hosts: names by which the server may be called, beside addresses and `localhost`.
         token: asked of everybody; None for nobody.
         page: whether there is a page; without, Gradio isn't imported.
+        root_path: prefix of every path before a reverse proxy, as `check_root_path` gives it; "" for none.
 
     Raises:
         MissingExtraError: the extra `web` isn't installed.
@@ -50,7 +59,7 @@ def build_app(service: Service, *, hosts: Sequence[str] = (), token: str | None 
     from egoinstructor.web.api import build_api
 
     metrics = Metrics(service)
-    app = build_api(service, metrics)
+    app = build_api(service, metrics, root_path)
     signed_in: SignedIn | None = None
     if page:
         require_extra("gradio", "web", "The page")
@@ -59,14 +68,14 @@ def build_app(service: Service, *, hosts: Sequence[str] = (), token: str | None 
         if token is not None:
             from egoinstructor.web.login import is_signed_in, login_page
 
-            app.include_router(login_page(token))
+            app.include_router(login_page(token, root_path))
             secret = token
 
             def signed_in(cookies: dict[str, str]) -> bool:
                 return is_signed_in(cookies, secret)
 
-        mount_page(app, service)
-    return Guard(app, service.limits, metrics, hosts=hosts, token=token, signed_in=signed_in)
+        mount_page(app, service, root_path)
+    return Guard(app, service.limits, metrics, hosts=hosts, token=token, signed_in=signed_in, root_path=root_path)
 
 
 def check_open(host: str, token: str | None, insecure: bool) -> None:
@@ -80,6 +89,21 @@ def check_open(host: str, token: str | None, insecure: bool) -> None:
             f"--host {host} lets other machines in, and no token is asked of them. Give --token-file FILE; or, where "
             "something before this server checks who asks, --insecure."
         )
+
+
+def check_root_path(path: str) -> str:
+    """The prefix of every path before a reverse proxy, without a slash at its end; "" for none.
+
+    Raises:
+        InputError: no such prefix.
+    """
+    prefix = path.rstrip("/")
+    if prefix and not re.fullmatch(r"(/[A-Za-z0-9_~-][A-Za-z0-9_.~-]*)+", prefix):
+        raise InputError(
+            f"--root-path {path!r}: give the path under which the reverse proxy shows the server, such as /demo: a slash, "
+            "then letters, digits, '_', '-', '.' or '~'."
+        )
+    return prefix
 
 
 def read_token(file: Path) -> str:
