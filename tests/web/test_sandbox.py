@@ -56,6 +56,42 @@ def test_it_gives_what_a_decode_in_this_process_gives(sandbox, short_videos):
         np.testing.assert_array_equal(ours.indices, theirs.indices)
 
 
+CASES = Path(__file__).parents[1] / "data" / "cases"
+
+
+@pytest.mark.parametrize(
+    "case", ["seek-permission/midgop.mp4", "cover-first/cover_udta_first.mp4", "size-change/mr_resize.webm"]
+)
+def test_videos_as_people_have_them_are_read_as_in_this_process(sandbox, case):
+    video = CASES / case
+    assert sandbox.probe(video) == probe(video)
+    np.testing.assert_array_equal(sandbox.frames(video, num_frames=8).pixels, load_video(video, num_frames=8).pixels)
+    assert Image.open(io.BytesIO(sandbox.thumbnail(video, 1.0, 24))).size == (32, 24)
+
+
+@pytest.mark.parametrize("kind", ["mirrored.mp4", "broadcast.ts", "hdr.mov"])
+def test_what_a_video_looks_like_is_the_same_in_the_sandbox(sandbox, tmp_path, kind):
+    video = tmp_path / kind
+    hdr = kind == "hdr.mov"
+    options = {"preset": "ultrafast", "x265-params": "log-level=none"} if hdr else {"preset": "ultrafast"}
+    with av.open(video, "w") as container:
+        stream = container.add_stream("libx265" if hdr else "libx264", rate=10, options=options)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p10le" if hdr else "yuv420p"
+        if hdr:
+            stream.codec_context.color_trc, stream.codec_context.color_primaries = 18, 9
+            stream.codec_context.colorspace = 9
+        if kind == "mirrored.mp4":
+            stream.set_display_matrix([0, 1 << 16, 0, 1 << 16, 0, 0, 0, 0, 1 << 30])
+        for number in range(10):
+            picture = np.full((64, 96, 3), 20 * number, np.uint8)
+            picture[:32, :48] = (200, 60, 20)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    assert sandbox.probe(video) == probe(video)
+    assert sandbox.probe(video).mirrored == (kind == "mirrored.mp4")
+    np.testing.assert_array_equal(sandbox.frames(video, num_frames=4).pixels, load_video(video, num_frames=4).pixels)
+
+
 def test_frames_are_scaled_down_only_if_asked_and_never_up(sandbox, short_videos):
     video = short_videos["ego"]  # 64×48
     assert sandbox.frames(video, num_frames=2, max_side=32).pixels.shape == (2, 24, 32, 3)

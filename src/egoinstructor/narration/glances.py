@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from egoinstructor.errors import VideoError
 from egoinstructor.video.chunked import open_pieces
 from egoinstructor.video.container import rewind
+from egoinstructor.video.fields import demux
 from egoinstructor.video.file import VideoFile, open_file
 from egoinstructor.video.reader import enter
 
@@ -106,7 +107,6 @@ def _frames(file: VideoFile, start: float) -> Iterator[tuple[float, VideoFrame]]
 
 def _packets(file: VideoFile, first: int) -> Iterator[Packet[VideoStream]]:
     """From where frame `first` can be decoded, or the start, to the end or to where the file is cut off."""
-    container, stream = file.video
     with suppress(av.error.InvalidDataError):
         if file.timeline.ordered and file.timeline.keyframes:
             packets = enter(file.video, file.timeline, first)
@@ -114,7 +114,7 @@ def _packets(file: VideoFile, first: int) -> Iterator[Packet[VideoStream]]:
                 yield from chain((key,), packets)
                 return
         rewind(file.video)
-        yield from container.demux(stream)
+        yield from demux(file.video)
 
 
 def _small(frame: VideoFrame) -> NDArray[np.float32]:

@@ -105,9 +105,8 @@ def to_sdr(frame: VideoFrame) -> VideoFrame:
         frame.color_primaries = ColorPrimaries.BT2020
     if frame.colorspace == _UNSPECIFIED:
         frame.colorspace = _BT2020
-    graphs = _tone_mappers(
-        os.getpid(), frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range
-    )
+    colours = frame.color_trc, frame.color_primaries, frame.colorspace, frame.color_range
+    graphs = _tone_mappers(os.getpid(), frame.width, frame.height, frame.format.name, *colours)
     try:
         graph = graphs.pop()
     except IndexError:

@@ -20,6 +20,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from egoinstructor.video.container import OpenVideo, rewind
+from egoinstructor.video.fields import demux
 
 
 def decode_all(video: OpenVideo, *, threads: bool = True) -> Iterator[VideoFrame]:
@@ -81,15 +82,16 @@ def undecodable(video: OpenVideo) -> set[int]:
     """Presentation times, in ticks, of the leading pictures that give no frame."""
     decoder, key = _decoder(video[1]), None
     times, shown = set[int](), list[int]()
-    for packet in _from_start(video):
-        beyond = key is not None and packet.pts is not None and packet.pts > key
-        if packet.pts is not None and not beyond:
-            times.add(packet.pts)
-            key = packet.pts if key is None and packet.is_keyframe else key
-        with suppress(av.error.InvalidDataError):  # which is what is asked for
-            shown += [frame.pts for frame in decoder.decode(None if beyond else packet) if frame.pts is not None]
-        if beyond:
-            break
+    with suppress(av.error.InvalidDataError):  # of a file that is cut off there
+        for packet in _from_start(video):
+            beyond = key is not None and packet.pts is not None and packet.pts > key
+            if packet.pts is not None and not beyond:
+                times.add(packet.pts)
+                key = packet.pts if key is None and packet.is_keyframe else key
+            with suppress(av.error.InvalidDataError):  # which is what is asked for
+                shown += [frame.pts for frame in decoder.decode(None if beyond else packet) if frame.pts is not None]
+            if beyond:
+                break
     # MPEG-4 part 2 makes up what leading pictures refer to, and gives them in disorder.
     ordered = all(early < late for early, late in pairwise(shown))
     return times - {*(shown if ordered else ()), key}
@@ -97,7 +99,7 @@ def undecodable(video: OpenVideo) -> set[int]:
 
 def _from_start(video: OpenVideo) -> Iterator[Packet[VideoStream]]:
     rewind(video)
-    return video[0].demux(video[1])
+    return demux(video)
 
 
 def _decoder(stream: VideoStream) -> VideoCodecContext:

@@ -20,6 +20,7 @@ from av.video.stream import VideoStream
 from egoinstructor.errors import VideoError
 from egoinstructor.video.container import OpenVideo, rewind
 from egoinstructor.video.display import orientation, resize, to_rgb
+from egoinstructor.video.fields import demux
 from egoinstructor.video.h264 import is_reference, nal_length_size
 from egoinstructor.video.leading import decode_all
 from egoinstructor.video.timeline import Timeline, from_packets
@@ -223,7 +224,7 @@ def enter(video: OpenVideo, timeline: Timeline, first: int) -> Iterator[Packet[V
             container.seek(timeline.keyframes[position][1], stream=stream)
         else:
             rewind(video)
-        packets = container.demux(stream)
+        packets = demux(video)
         if timeline.stored:
             packets = timeline.stored.restamp(packets, entered=position >= 0)
         key = next((packet for packet in packets if packet.is_keyframe), None)

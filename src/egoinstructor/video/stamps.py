@@ -33,12 +33,10 @@ class StoredPictures:
     """
 
     def __init__(self, tick: Fraction) -> None:
-        self.reliable = True
-        """Each picture has a display time of its own, and decoding times rise."""
         self.spoiled = set[int]()
         """Display times of pictures after one that was lost on the way, up to the next keyframe: they may refer to it."""
         self._sizes, self._pts, self._times = array("q"), array("q"), array("q")
-        self._seen, self._last_dts = set[int](), -(2**63)
+        self._rising, self._last_dts = True, -(2**63)
         self._shift = self._delay = self._step = self._stride = 0
         self._torn, self._spoiling, self._whole_from = 0, False, -(2**63)
         self._tolerance = round(1 / (2 * tick))
@@ -57,15 +55,19 @@ class StoredPictures:
                 time += late
             elif late < -self._tolerance:  # another file was joined on
                 self._shift -= late
-            self.reliable &= dts > self._last_dts
+            self._rising &= dts > self._last_dts
             self._stride = dts - self._last_dts if 0 < dts - self._last_dts <= self._tolerance else self._stride
             self._last_dts = dts
-        self.reliable &= pts is not None and pts not in self._seen
-        self._seen.add(pts or 0)
+        self._rising &= pts is not None
         self._pts.append(pts or 0)
         self._sizes.append(packet.size)
         self._times.append(time)
         self._step = packet.duration or self._stride
+
+    @property
+    def reliable(self) -> bool:
+        """Whether each picture has a display time of its own, and decoding times rise."""
+        return self._rising and len(set(self._pts)) == len(self._pts)
 
     def _look_for_loss(self, packet: Packet[VideoStream], dts: int) -> None:
         """Whether pictures are lost before this one. No decoder reports that; some make up the lost ones."""

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
-from typing import cast
 
 import av
 from av.container import InputContainer
@@ -25,6 +24,7 @@ from av.video.stream import VideoStream
 
 from egoinstructor.errors import VideoError
 from egoinstructor.video.container import OpenVideo, rewind
+from egoinstructor.video.fields import demux
 from egoinstructor.video.leading import undecodable
 from egoinstructor.video.sampling import END_SLACK
 from egoinstructor.video.stamps import STREAMED, StoredPictures
@@ -219,7 +219,7 @@ def _scan(video: OpenVideo) -> _Scan:
         found.stored = StoredPictures(stream.time_base or Fraction(1, 1000))
     try:
         rewind(video)
-        for packet in container.demux(stream, *container.streams.audio):
+        for packet in demux(video, *container.streams.audio):
             if packet.stream_index != stream.index:
                 if packet.pts is not None and packet.time_base is not None:
                     end = (packet.pts + (packet.duration or 0)) * packet.time_base
@@ -229,7 +229,7 @@ def _scan(video: OpenVideo) -> _Scan:
             if found.cut_off:
                 break
             if packet.size:
-                found.add(cast("Packet[VideoStream]", packet))
+                found.add(packet)
     except av.error.InvalidDataError:
         found.cut_off = True
     if found.stored and not found.stored.reliable:
