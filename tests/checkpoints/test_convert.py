@@ -369,6 +369,7 @@ def test_weights_that_are_not_finite_stop_the_conversion_by_name(golden_a, publi
     [
         ("version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 123\n", "is a Git LFS pointer.*git lfs pull"),
         ("\n<!DOCTYPE html><html>404</html>", "is a web page.*Download the file"),
+        ("some text of somebody's", "can't be read"),
     ],
 )
 def test_what_a_download_left_in_a_files_place(golden_a, published, where, content, message):

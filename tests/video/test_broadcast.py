@@ -5,7 +5,7 @@ from __future__ import annotations
 import av
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from egoinstructor.errors import VideoError
@@ -81,6 +81,7 @@ def test_files_joined_end_to_end_are_one_video(make_video, tmp_path, sequential)
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lost=st.integers(20, 500))
+@example(lost=62)  # the beginning of a keyframe
 def test_where_a_packet_was_lost_a_frame_is_whole_or_an_error(make_video, tmp_path, sequential, lost):
     whole = make_video("long.ts", 300, options=X264, gop=30)
     content = whole.read_bytes()

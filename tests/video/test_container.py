@@ -171,7 +171,7 @@ def archive() -> bytes:
         (b"%PDF-1.7\n" + bytes(100), "a PDF document"),
         (b"\x06\x0e\x2b\x34\x02\x05\x01\x01" + bytes(100), "MXF. Convert it: ffmpeg -i INPUT -c copy OUTPUT.mp4"),
         (b"\0\0\0\x01\x67\x64\0\x1f" + bytes(100), "an H.264 or HEVC stream without a container"),
-        ("Schnittplan für Küche\n".encode() * 60, "it is a text"),
+        ("Schnittplan für Küche\n".encode() * 60, "it is a text file"),
         (b"\x1a\x45\xdf\xa3" + bytes(100), "it begins as mkv or webm, and is damaged"),
         (b"\0\0\x01\xba" + bytes(100), "it begins as MPEG-PS, and is damaged"),
         (b"\0\0\0\x18ftypmp42" + bytes(16), "it begins as mp4 or mov, and is damaged, cut off or unfinished"),

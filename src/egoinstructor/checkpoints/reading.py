@@ -73,7 +73,7 @@ def read_pickle(path: Path) -> Any:
             f"{path} holds more than tensors, or is damaged; it was not loaded, for a pickle can run any code. "
             "Ask its author for safetensors, or for a file of plain tensors."
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError) as error:  # the last: of what is no pickle
         raise CheckpointError(f"{path} can't be read as a torch checkpoint: {error}. Download it again.") from error
 
 

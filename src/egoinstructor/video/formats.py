@@ -77,7 +77,7 @@ def explain(head: bytes, reason: str) -> str:
                 "again."
             )
     if _is_text(head):
-        return f": it is a text. {_OTHER}"
+        return f": it is a text file. {_OTHER}"
     return f" ({reason}): it is damaged, or not {_NAMES}. Check that it plays, and fetch it again. If it does: {_REMUX}"
 
 

@@ -34,7 +34,7 @@ class StoredPictures:
 
     def __init__(self, tick: Fraction) -> None:
         self.spoiled = set[int]()
-        """Display times of pictures after one that was lost on the way, up to the next keyframe: they may refer to it."""
+        """Display times of pictures from one that was lost or torn on the way up to the next whole keyframe."""
         self._sizes, self._pts, self._times = array("q"), array("q"), array("q")
         self._rising, self._last_dts = True, -(2**63)
         self._shift = self._delay = self._step = self._stride = 0
@@ -70,10 +70,14 @@ class StoredPictures:
         return self._rising and len(set(self._pts)) == len(self._pts)
 
     def _look_for_loss(self, packet: Packet[VideoStream], dts: int) -> None:
-        """Whether pictures are lost before this one. No decoder reports that; some make up the lost ones."""
+        """Whether pictures are lost before this one, or a part of it. No decoder reports that for certain.
+
+        FFmpeg marks the picture in whose data it noticed the loss; what is missing may be the beginning of the next one.
+        """
+        broken = packet.is_corrupt or self._torn == _NEAR
         self._torn = _NEAR if packet.is_corrupt else max(self._torn - 1, 0)
-        self._spoiling |= bool(self._torn) and 2 * (dts - self._last_dts) > 3 * self._stride > 0
-        if packet.is_keyframe and self._spoiling:
+        self._spoiling |= broken or (bool(self._torn) and 2 * (dts - self._last_dts) > 3 * self._stride > 0)
+        if packet.is_keyframe and self._spoiling and not broken:
             self._spoiling, self._whole_from = False, packet.pts or 0
         if packet.pts is not None and (self._spoiling or packet.pts < self._whole_from):
             self.spoiled.add(packet.pts)
