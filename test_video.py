@@ -16,7 +16,7 @@ from rich.console import Console
 from egoinstructor.cli import run
 from egoinstructor.cli.caption import show
 from egoinstructor.cli.options import DTYPES, quiet_transformers, torch_dtype
-from egoinstructor.inference_file import read_inference_file
+from egoinstructor.data.inference_file import read_inference_file
 
 
 def main() -> int:
@@ -37,7 +37,7 @@ def main() -> int:
 
 def caption(arguments: argparse.Namespace) -> None:
     """Caption the samples one by one, as the script did."""
-    from egoinstructor.captioner import Captioner
+    from egoinstructor.captioners.egoinstructor import Captioner
     from egoinstructor.model.prompt import SCRIPT
 
     quiet_transformers()

@@ -25,9 +25,9 @@ sys.path.insert(0, str(ROOT / "recipes"))
 import torch  # noqa: E402
 
 from egoinstructor.assets import shipped  # noqa: E402
-from egoinstructor.captioner import SHOTS, Captioner, Query  # noqa: E402
+from egoinstructor.captioners.egoinstructor import SHOTS, Captioner, Query  # noqa: E402
 from egoinstructor.errors import EgoInstructorError, InputError, require_extra  # noqa: E402
-from egoinstructor.journal import whole_file  # noqa: E402
+from egoinstructor.files import whole_file  # noqa: E402
 from egoinstructor.library.library import ExoLibrary  # noqa: E402
 from egoinstructor.library.records import Filter  # noqa: E402
 from egoinstructor.library.references import Retrieval  # noqa: E402

@@ -28,8 +28,8 @@ import numpy as np
 import spacy
 import torch
 
-from egoinstructor.retriever.narration import MODEL, Action, Tagger, readable
-from egoinstructor.retriever.vocabulary import SIMILAR, sentence_encoder, similar_words
+from egoinstructor.data.actions import MODEL, Action, Tagger, readable
+from egoinstructor.data.vocabulary import SIMILAR, sentence_encoder, similar_words
 
 DOUBLED = ("cut", "chop", "grab", "shut", "set", "drop", "scrub", "whip", "trim", "strip", "mop", "put")
 IRREGULAR = {

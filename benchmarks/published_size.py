@@ -44,7 +44,7 @@ def step_caption(arguments: argparse.Namespace, scratch: Path) -> dict:
     with watch.time("load"):
         captioner = Captioner.from_pretrained(scratch / "model", dtype=dtype, device=arguments.device)
     watch_model(watch, captioner.model)
-    watch.watch(sys.modules["egoinstructor.clip_encoder"], "load_video", "decode")
+    watch.watch(sys.modules["egoinstructor.captioners.clip_encoder"], "load_video", "decode")
     videos = arguments.reference or [arguments.video] * 4
     references = [Reference(v, "and then you open the microwave", 0, 1 + i / 10) for i, v in enumerate(videos)]
     with watch.time("caption"):

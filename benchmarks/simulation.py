@@ -21,9 +21,9 @@ from pathlib import Path
 import av
 import numpy as np
 
-from egoinstructor.simulation.encoding import write_clip
-from egoinstructor.simulation.events import CAMERAS, Event, generate
-from egoinstructor.simulation.rendering import Settings, render_view, visible_share
+from simkitchen.encoding import write_clip
+from simkitchen.events import CAMERAS, Event, generate
+from simkitchen.rendering import Settings, render_view, visible_share
 
 HIDDEN = 1 / 500
 SHOWN = 20

@@ -28,13 +28,13 @@ from egoinstructor import assets
 from egoinstructor.cli import INTERRUPTED
 from egoinstructor.errors import EgoInstructorError, InputError
 from egoinstructor.fields import read_object
-from egoinstructor.journal import whole_file
+from egoinstructor.files import whole_file
 from egoinstructor.model.calibration import FILE as CALIBRATION
 from egoinstructor.retriever.interface import Retriever
 from egoinstructor.retriever.opening import open_retriever
-from egoinstructor.simulation.dataset import simulate
-from egoinstructor.simulation.rendering import Settings
-from egoinstructor.simulation.splits import SPLITS, Split
+from simkitchen.dataset import simulate
+from simkitchen.rendering import Settings
+from simkitchen.splits import SPLITS, Split
 from egoinstructor.training.run_folder import MODEL_FOLDER
 from nano_steps import tokenizer
 from nano_steps.captioner import Sizes, make_captioner

@@ -11,7 +11,7 @@ import torch
 from egoinstructor import Caption, Captioner, Clip, Reference, load_video
 from egoinstructor.errors import CheckpointError, InputError, VideoError
 from egoinstructor.model.prompt import SCRIPT, TRAINING
-from egoinstructor.model.readings import likeliest_of, readings
+from egoinstructor.model.likeliest import likeliest_of, readings
 from egoinstructor.model.scores import caption_scores
 
 NARRATIONS = {"exo1": "so let's open the microwave here", "exo2": "you stir", "exo3": "now it's time to add"}
@@ -77,7 +77,7 @@ def test_decoding_runs_only_a_few_clips_ahead(captioner, short_videos, monkeypat
     clips = [Clip(short_videos["ego"], 0, 1 + i / 20) for i in range(12)]
     decoded, ahead = [], []
     load, encode = load_video, captioner.model.read_frames
-    monkeypatch.setattr("egoinstructor.clip_encoder.load_video", lambda v, **kw: decoded.append(v) or load(v, **kw))
+    monkeypatch.setattr("egoinstructor.captioners.clip_encoder.load_video", lambda v, **kw: decoded.append(v) or load(v, **kw))
 
     def encoded(pixels):
         ahead.append(len(decoded) - len(ahead))
@@ -146,7 +146,7 @@ def test_the_likeliest_of_all_readings(toy, short_videos, references, encoded, m
     instruction = ["What is done?", "Say what you see.", "And here?"]
     found = captioner.caption_batch(queries, likeliest=True, instruction=instruction)
     assert sum(encoded) == 5, "each clip once"
-    monkeypatch.setattr("egoinstructor.captioner.caption_scores", counted)
+    monkeypatch.setattr("egoinstructor.captioners.egoinstructor.caption_scores", counted)
     for caption, (clip, given), question in zip(found, queries, instruction, strict=True):
         ways = readings([reference.score for reference in given])
         tried = [

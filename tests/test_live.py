@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from egoinstructor.errors import InputError, VideoError
-from egoinstructor.live import LiveCaptions, LiveTotals
+from egoinstructor.streaming.captions import LiveCaptions, LiveTotals
 from egoinstructor.records import Caption, Clip
-from egoinstructor.video.live import WindowCutter
+from egoinstructor.streaming.windows import WindowCutter
 
 RATE = 10
 PATIENCE = 300  # seconds after which a test that hangs fails
@@ -261,7 +261,7 @@ def test_a_live_caption_as_json(feed):
 def test_a_captioner_says_of_a_stream_what_it_says_of_the_file(toy, short_videos):
     import av
 
-    from egoinstructor.captioner import Captioner
+    from egoinstructor.captioners.egoinstructor import Captioner
 
     captioner, path = Captioner(*toy), short_videos["ego"]
     with av.open(path) as container:

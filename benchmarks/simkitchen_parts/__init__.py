@@ -1,1 +1,1 @@
-"""The parts of `benchmarks/simkitchen.py`."""
+"""The parts of `benchmarks/on_simkitchen.py`."""

@@ -17,15 +17,15 @@ from torch import Tensor
 
 from egoinstructor.errors import InputError
 from egoinstructor.fields import json_lines
-from egoinstructor.journal import whole_file
+from egoinstructor.files import whole_file
 from egoinstructor.model.cpu import fast_linears
 from egoinstructor.model.modeling import EgoInstructorForConditionalGeneration
 from egoinstructor.model.processing import EgoInstructorProcessor
 from egoinstructor.model.prompt import TRAINING
-from egoinstructor.model.readings import likeliest_of, readings
+from egoinstructor.model.likeliest import likeliest_of, readings
 from egoinstructor.model.revision import weights_revision
 from egoinstructor.model.scores import WANTED, caption_scores
-from egoinstructor.video.ahead import DECODE_THREADS, ahead
+from egoinstructor.video.prefetch import DECODE_THREADS, ahead
 from egoinstructor.video.decode import load_video
 from nano_steps.clips import KitchenClip
 from simkitchen_parts.kitchen import Kitchen

@@ -17,8 +17,8 @@ import torch
 
 from egoinstructor.checkpoints.loading import load
 from egoinstructor.errors import InputError, MissingExtraError
-from egoinstructor.evaluation.java import JavaError
-from egoinstructor.evaluation.meteor import Meteor
+from egoinstructor.evaluation.metrics.java import JavaError
+from egoinstructor.evaluation.metrics.meteor import Meteor
 from egoinstructor.model.revision import weights_revision
 from egoinstructor.retriever.opening import open_retriever
 from nano_steps.clips import read_clips

@@ -12,7 +12,7 @@ from egoinstructor.demo.captions import counts
 from egoinstructor.demo.folder import DemoFolder
 from egoinstructor.demo.shipped import shipped_captions
 from egoinstructor.errors import InputError
-from egoinstructor.journal import whole_file
+from egoinstructor.files import whole_file
 
 
 def captions_and_counts() -> dict[str, Any]:

@@ -29,7 +29,7 @@ import yaml
 
 from egoinstructor.errors import InputError
 from egoinstructor.fields import json_lines
-from egoinstructor.journal import Journal, one_run, whole_file
+from egoinstructor.files import Journal, one_run, whole_file
 from egoinstructor.training.arguments import CaptionerTrainingArguments
 from egoinstructor.training.run_folder import MODEL_FOLDER, RECORD
 from nano_steps.captioner import Sizes, make_captioner

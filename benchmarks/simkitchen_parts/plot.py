@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from egoinstructor.errors import require_extra
-from egoinstructor.journal import whole_file
+from egoinstructor.files import whole_file
 from simkitchen_parts.evaluation import NONE, RETRIEVED
 from simkitchen_parts.models import MODELS, RETRIEVAL
 

@@ -13,13 +13,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
 
-from egoinstructor.captioner import SHOTS
+from egoinstructor.captioners.egoinstructor import SHOTS
 from egoinstructor.errors import InputError
 from egoinstructor.fields import json_lines, read_object
-from egoinstructor.journal import whole_file
+from egoinstructor.files import whole_file
 from egoinstructor.library.records import Filter
 from egoinstructor.library.references import Retrieval, find_references
-from egoinstructor.simulation.catalogue import SURFACES, nouns
+from simkitchen.catalogue import SURFACES, nouns
 from nano_steps.clips import KitchenClip, is_invented
 from simkitchen_parts.kitchen import Kitchen, KitchenLibrary
 from simkitchen_parts.words import with_noun

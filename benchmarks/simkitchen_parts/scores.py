@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from egoinstructor.evaluation.caption_metrics import CaptionScores, score_captions
-from egoinstructor.evaluation.meteor import Meteor
-from egoinstructor.evaluation.metric import Array, Combine, combine_of
+from egoinstructor.evaluation.metrics.captions import CaptionScores, score_captions
+from egoinstructor.evaluation.metrics.meteor import Meteor
+from egoinstructor.evaluation.metrics.base import Array, Combine, combine_of
 from egoinstructor.evaluation.statistics import bootstrap, compare_paired
-from egoinstructor.simulation.narration import ego_narration
+from simkitchen.narration import ego_narration
 from nano_steps.clips import KitchenClip
 from simkitchen_parts.words import verb_and_noun
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from egoinstructor.errors import InputError
-from egoinstructor.journal import whole_file
+from egoinstructor.files import whole_file
 from simkitchen_parts.evaluation import COPIED, LIKELIEST, MAIN, NONE, RETRIEVED, SWAPPED, SWEEPS, TEXT_ONLY
 from simkitchen_parts.models import MODELS, RETRIEVAL
 from simkitchen_parts.scores import BUCKETS, BY_VERB, IF_NAMED
 
-BEGIN, END = "<!-- simkitchen: written by benchmarks/simkitchen.py -->", "<!-- /simkitchen -->"
+BEGIN, END = "<!-- simkitchen: written by benchmarks/on_simkitchen.py -->", "<!-- /simkitchen -->"
 NAMES = {
     ("ego", NONE): "no references, trained on ego clips",
     ("ego+exo", NONE): "no references, trained on ego and how-to clips",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from egoinstructor.simulation.catalogue import VERBS
-from egoinstructor.simulation.narration import action
+from simkitchen.catalogue import VERBS
+from simkitchen.narration import action
 
 _FORMS = {action(verb, "", None, form).strip(): verb for verb in VERBS for form in ("do", "does", "doing")}
 _ACTION = re.compile(rf"\b({'|'.join(sorted(map(re.escape, _FORMS), key=len, reverse=True))}) (\w+)")

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from egoinstructor import fields
-from egoinstructor.simulation.catalogue import nouns
-from egoinstructor.simulation.encoding import SECONDS as SECONDS
+from simkitchen.catalogue import nouns
+from simkitchen.encoding import SECONDS as SECONDS
 
 Camera = Literal["ego", "exo"]
 

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from egoinstructor.journal import whole_file
+from egoinstructor.files import whole_file
 from egoinstructor.records import Clip
 from egoinstructor.retriever.interface import Retriever, View
 from nano_steps.clips import SECONDS, Camera, KitchenClip, of_camera

@@ -20,10 +20,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from egoinstructor.journal import whole_file
-from egoinstructor.simulation import names
-from egoinstructor.simulation.catalogue import nouns
-from egoinstructor.simulation.narration import ego_narration
+from egoinstructor.files import whole_file
+from simkitchen import names
+from simkitchen.catalogue import nouns
+from simkitchen.narration import ego_narration
 from nano_steps.clips import SECONDS, KitchenClip, is_invented, of_camera
 
 

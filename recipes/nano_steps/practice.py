@@ -14,8 +14,8 @@ from torch import Tensor
 from egoinstructor.model.modeling import EgoInstructorForConditionalGeneration
 from egoinstructor.model.processing import EgoInstructorProcessor
 from egoinstructor.model.prompt import Prompt, last_answer
-from egoinstructor.simulation.catalogue import TARGETS, VERBS
-from egoinstructor.simulation.narration import TEMPLATES, ego_narration, exo_narration
+from simkitchen.catalogue import TARGETS, VERBS
+from simkitchen.narration import TEMPLATES, ego_narration, exo_narration
 from nano_steps.episodes import fresh_names
 
 STEPS = 500

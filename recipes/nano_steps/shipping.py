@@ -12,7 +12,7 @@ from random import Random
 import torch
 
 from egoinstructor.assets import NANO
-from egoinstructor.captioner import SHOTS, Captioner
+from egoinstructor.captioners.egoinstructor import SHOTS, Captioner
 from egoinstructor.checkpoints.loading import load
 from egoinstructor.checkpoints.writing import whole_folder
 from egoinstructor.errors import CheckpointError, InputError

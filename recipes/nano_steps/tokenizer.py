@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from egoinstructor.checkpoints.writing import whole_folder
 from egoinstructor.model.prompt import TRAINING, example
 from egoinstructor.model.tokenizer import PAD, SPECIAL_TOKENS, add_special_tokens
-from egoinstructor.retriever.narration import clean_narration
+from egoinstructor.data.actions import clean_narration
 from nano_steps.clips import KitchenClip, is_invented
 from nano_steps.episodes import fresh_names
 

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from egoinstructor.captioner import Captioner
+    from egoinstructor.captioners.egoinstructor import Captioner
     from egoinstructor.library.library import ExoLibrary
     from egoinstructor.records import Caption, Clip, Frames, Reference
     from egoinstructor.retriever.interface import Retriever
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Caption": "egoinstructor.records",
-    "Captioner": "egoinstructor.captioner",
+    "Captioner": "egoinstructor.captioners.egoinstructor",
     "Clip": "egoinstructor.records",
     "ExoLibrary": "egoinstructor.library.library",
     "Frames": "egoinstructor.records",

@@ -18,9 +18,9 @@ def rendered(tmp_path_factory):
     """Folder with the splits `train` and `test` of a few events."""
     import numpy as np
 
-    from egoinstructor.simulation.encoding import write_clip
-    from egoinstructor.simulation.events import generate
-    from egoinstructor.simulation.metadata import write_metadata
+    from simkitchen.encoding import write_clip
+    from simkitchen.events import generate
+    from simkitchen.metadata import write_metadata
 
     data = tmp_path_factory.mktemp("simkitchen")
     for seed, (split, count) in enumerate((("train", 12), ("test", 20))):

@@ -9,7 +9,7 @@ import pytest
 import calibration
 from calibration import Judged, at_threshold, right_above_wrong, summary, table
 from egoinstructor import assets
-from egoinstructor.captioner import Captioner
+from egoinstructor.captioners.egoinstructor import Captioner
 from egoinstructor.model.calibration import Calibration
 from egoinstructor.records import Caption, Clip
 from nano_steps.clips import KitchenClip

@@ -1,4 +1,4 @@
-"""The shipped model still says what it said when its scores were recorded (`benchmarks/simkitchen.py golden`)."""
+"""The shipped model still says what it said when its scores were recorded (`benchmarks/on_simkitchen.py golden`)."""
 
 from __future__ import annotations
 

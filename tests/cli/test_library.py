@@ -9,7 +9,7 @@ import shutil
 import pytest
 import torch
 
-from egoinstructor.captioner import Captioner
+from egoinstructor.captioners.egoinstructor import Captioner
 from egoinstructor.cli import INTERRUPTED, USAGE_ERROR, main
 from egoinstructor.cli.options import open_captioner
 from egoinstructor.library.library import ExoLibrary

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from egoinstructor.captioner import Captioner
+from egoinstructor.captioners.egoinstructor import Captioner
 from egoinstructor.cli import INTERRUPTED, USAGE_ERROR, main
 from egoinstructor.narration.options import default_seconds
 

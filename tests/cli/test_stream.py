@@ -8,9 +8,9 @@ import av
 import numpy as np
 import pytest
 
-from egoinstructor.captioner import Captioner
+from egoinstructor.captioners.egoinstructor import Captioner
 from egoinstructor.cli import INTERRUPTED, USAGE_ERROR, main
-from egoinstructor.live import LiveCaptions
+from egoinstructor.streaming.captions import LiveCaptions
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_interrupted_before_the_source_is_open(stream, recording, monkeypatch):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("egoinstructor.narration.sources.open_source", interrupted)
+    monkeypatch.setattr("egoinstructor.streaming.sources.open_source", interrupted)
     code, out, err = stream(recording)
     assert (code, out) == (INTERRUPTED, "")
     assert "interrupted" in err.lower()

@@ -33,7 +33,7 @@ def make_assets(
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    from egoinstructor.captioner import Captioner
+    from egoinstructor.captioners.egoinstructor import Captioner
     from egoinstructor.library.library import ExoLibrary
     from egoinstructor.library.records import ClipEntry
     from egoinstructor.model.vision import vision_width

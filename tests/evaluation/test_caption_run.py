@@ -20,9 +20,10 @@ import pytest
 from egoinstructor import Captioner, Clip, Reference
 from egoinstructor.cli import INTERRUPTED, USAGE_ERROR, main
 from egoinstructor.errors import InputError, VideoError
-from egoinstructor.evaluation import caption_conditions, caption_workers
-from egoinstructor.evaluation.caption_conditions import Condition, Oracle, Random, candidates_for
-from egoinstructor.evaluation.caption_run import (
+from egoinstructor.evaluation.captions import conditions as caption_conditions
+from egoinstructor.evaluation.captions import workers as caption_workers
+from egoinstructor.evaluation.captions.conditions import Condition, Oracle, Random, candidates_for
+from egoinstructor.evaluation.captions.run import (
     FOLDER,
     LOCK,
     alone,
@@ -33,9 +34,9 @@ from egoinstructor.evaluation.caption_run import (
     gather,
     work_share,
 )
-from egoinstructor.evaluation.caption_samples import digest, pool_of
-from egoinstructor.evaluation.caption_workers import caption_all
-from egoinstructor.evaluation.caption_writer import SILENT, CaptionWriter
+from egoinstructor.evaluation.captions.samples import digest, pool_of
+from egoinstructor.evaluation.captions.workers import caption_all
+from egoinstructor.evaluation.captions.writer import SILENT, CaptionWriter
 from egoinstructor.library.library import ExoLibrary
 from egoinstructor.library.records import ClipEntry
 from egoinstructor.library.references import Retrieval
@@ -182,7 +183,7 @@ def test_a_full_disk_is_no_bug(samples, tmp_path, monkeypatch):
     def full(*lines):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("egoinstructor.evaluation.caption_run.Journal.add", full)
+    monkeypatch.setattr("egoinstructor.evaluation.captions.run.Journal.add", full)
     with pytest.raises(InputError, match="No space left on device. Make room"):
         work_share(tmp_path, CaptionWriter(Condition(shots=2), samples, Echo()), samples, 2)
 

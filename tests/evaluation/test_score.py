@@ -12,7 +12,7 @@ import pytest
 
 from egoinstructor.cli import main
 from egoinstructor.errors import InputError
-from egoinstructor.evaluation.caption_files import read_predictions, read_references
+from egoinstructor.evaluation.captions.files import read_predictions, read_references
 from egoinstructor.evaluation.comparison import compare_runs
 from egoinstructor.evaluation.score import score_set
 

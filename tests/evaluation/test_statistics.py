@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from egoinstructor.errors import InputError
-from egoinstructor.evaluation.metric import combine_of
+from egoinstructor.evaluation.metrics.base import combine_of
 from egoinstructor.evaluation.statistics import bootstrap, compare_paired
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from egoinstructor.errors import InputError
-from egoinstructor.library import arriving
+from egoinstructor.library import scan as arriving
 from egoinstructor.library.ingest import ingest
 from egoinstructor.library.library import ExoLibrary
 from egoinstructor.library.sources.opening import open_source

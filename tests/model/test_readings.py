@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from egoinstructor.model.readings import ALONE, NONE, TEMPERATURE, TOGETHER, Reading, likeliest_of, readings
+from egoinstructor.model.likeliest import ALONE, NONE, TEMPERATURE, TOGETHER, Reading, likeliest_of, readings
 
 SCORES = st.lists(st.one_of(st.none(), st.floats(-1, 1)), max_size=8)
 

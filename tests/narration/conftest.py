@@ -55,7 +55,7 @@ def recording(make_recording, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def captioner(toy):
-    from egoinstructor.captioner import Captioner
+    from egoinstructor.captioners.egoinstructor import Captioner
 
     return Captioner(*toy)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from egoinstructor.narration.merge import MOST_REFERENCES, Merger
-from egoinstructor.narration.segments import Segment, Skipped, Told, line_from
+from egoinstructor.narration.captions import Segment, Skipped, Told, line_from
 from egoinstructor.narration.windows import Window, fixed_windows
 
 

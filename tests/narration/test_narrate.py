@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from egoinstructor.captioner import Captioner
+from egoinstructor.captioners.egoinstructor import Captioner
 from egoinstructor.errors import InputError, VideoError
 from egoinstructor.model.calibration import Calibration
-from egoinstructor.narration.run import NarrationOptions, narrate
-from egoinstructor.narration.segments import Segment, Skipped, line_from
+from egoinstructor.narration.narrate import NarrationOptions, narrate
+from egoinstructor.narration.captions import Segment, Skipped, line_from
 from egoinstructor.narration.timeline import write_timeline
 from egoinstructor.narration.tracks import Files, Tracks
 from egoinstructor.records import Clip
@@ -92,7 +92,7 @@ def test_progress(captioner, recording, files):
 
 def test_progress_of_an_earlier_run_comes_in_parts(captioner, recording, files, monkeypatch):
     narrate(captioner, recording, files.prefix, options=OPTIONS)
-    monkeypatch.setattr("egoinstructor.narration.run._REPLAYED", 2)
+    monkeypatch.setattr("egoinstructor.narration.narrate._REPLAYED", 2)
     seen = []
     narrate(captioner, recording, files.prefix, options=OPTIONS, progress=seen.append)
     assert [round(now.done, 3) for now in seen] == [3, 6, 9, 11, 11]
@@ -264,7 +264,7 @@ def test_frames_that_are_read_elsewhere(captioner, recording, library, files, tm
 
 def test_pictures_are_read_while_captions_are_written(captioner, recording, library, files, monkeypatch):
     """What the model writes from was decoded, encoded and looked up by another thread before."""
-    monkeypatch.setattr("egoinstructor.clip_encoder.ahead", lambda work, items, threads: map(work, items))
+    monkeypatch.setattr("egoinstructor.captioners.clip_encoder.ahead", lambda work, items, threads: map(work, items))
     threads = []
     load = decode.load_video
 
@@ -272,7 +272,7 @@ def test_pictures_are_read_while_captions_are_written(captioner, recording, libr
         threads.append(threading.current_thread())
         return load(*arguments, **options)
 
-    monkeypatch.setattr("egoinstructor.clip_encoder.load_video", noted)
+    monkeypatch.setattr("egoinstructor.captioners.clip_encoder.load_video", noted)
     narrate(captioner, recording, files.prefix, library=library, options=OPTIONS)
     assert len(threads) >= 7
     assert threading.main_thread() not in threads

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from egoinstructor.errors import InputError, VideoError
-from egoinstructor.narration import sources
-from egoinstructor.narration.addresses import allowed_address
-from egoinstructor.narration.sources import Source, open_source
+from egoinstructor.streaming import sources
+from egoinstructor.streaming.addresses import allowed_address
+from egoinstructor.streaming.sources import Source, open_source
 from egoinstructor.video.container import open_video
 
 FORMATS = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from egoinstructor.narration.segments import Segment, Skipped
+from egoinstructor.narration.captions import Segment, Skipped
 from egoinstructor.narration.timeline import write_timeline
 from egoinstructor.narration.tracks import Files, Tracks
 

@@ -6,7 +6,7 @@ from itertools import accumulate, pairwise
 
 import pytest
 
-from egoinstructor.narration.times import STEADY, Times
+from egoinstructor.streaming.clock import STEADY, Times
 
 RATE = 10
 TICK = 1 / 90_000

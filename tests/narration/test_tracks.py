@@ -8,7 +8,7 @@ import pytest
 
 from egoinstructor.errors import InputError
 from egoinstructor.library.subtitles import read_subtitles
-from egoinstructor.narration.segments import Segment, Skipped
+from egoinstructor.narration.captions import Segment, Skipped
 from egoinstructor.narration.tracks import Files, Tracks, clock, jsonl, srt, vtt
 
 SEGMENTS = [

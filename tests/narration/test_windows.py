@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from egoinstructor.errors import InputError
-from egoinstructor.narration.glances import Glance, glances
+from egoinstructor.narration.thumbnails import Glance, glances
 from egoinstructor.narration.windows import Window, change_windows, cut_times, fixed_windows
 
 

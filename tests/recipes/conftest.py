@@ -15,7 +15,7 @@ sys.path.insert(0, str(RECIPES))
 @pytest.fixture(scope="session")
 def split(tmp_path_factory):
     """The events of a small training split, without its videos."""
-    from egoinstructor.simulation.events import generate
+    from simkitchen.events import generate
 
     folder = tmp_path_factory.mktemp("simkitchen") / "train"
     folder.mkdir()

@@ -10,7 +10,7 @@ import yaml
 
 import nano
 from egoinstructor.errors import InputError
-from egoinstructor.simulation.dataset import SimulationReport
+from simkitchen.dataset import SimulationReport
 from nano import REPOSITORY, Recipe
 
 

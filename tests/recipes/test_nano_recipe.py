@@ -11,8 +11,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory):
-    from egoinstructor.simulation.rendering import Settings
-    from egoinstructor.simulation.screen import set_up_rendering
+    from simkitchen.rendering import Settings
+    from simkitchen.screen import set_up_rendering
     from nano import Recipe, Scale
     from nano_steps.captioner import Sizes
 

@@ -20,11 +20,11 @@ from egoinstructor.errors import CheckpointError, InputError
 from egoinstructor.model.tokenizer import SPECIAL_TOKENS
 from egoinstructor.retriever.frames import TowerFrameEncoder
 from egoinstructor.retriever.preprocessing import Preprocessing
-from egoinstructor.simulation import names
-from egoinstructor.simulation.catalogue import nouns
-from egoinstructor.simulation.narration import ego_narration
+from simkitchen import names
+from simkitchen.catalogue import nouns
+from simkitchen.narration import ego_narration
 from egoinstructor.training.base_trainer import COMPLETE, WEIGHTS
-from egoinstructor.training.metadata import read_metadata
+from egoinstructor.data.metadata import read_metadata
 from nano_steps import processes
 from nano_steps.captioner import Sizes, make_captioner
 from nano_steps.clips import is_invented, of_camera, read_clips
@@ -332,7 +332,7 @@ def test_embeddings_are_kept_for_one_retriever_and_its_clips(clips, tmp_path):
 
 @pytest.fixture(scope="session")
 def held_out(tmp_path_factory):
-    from egoinstructor.simulation.events import generate
+    from simkitchen.events import generate
 
     folder = tmp_path_factory.mktemp("simkitchen") / "validation"
     folder.mkdir()

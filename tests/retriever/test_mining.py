@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from egoinstructor.errors import InputError
-from egoinstructor.retriever import mining_run
-from egoinstructor.retriever.mining import match
-from egoinstructor.retriever.mining_run import mine_pairs
-from egoinstructor.retriever.pairs import PairRecord, check_paired, read_pairs, write_pairs
+from egoinstructor.data import mining_run
+from egoinstructor.data.mining import match
+from egoinstructor.data.mining_run import mine_pairs
+from egoinstructor.data.pairs import PairRecord, check_paired, read_pairs, write_pairs
 
 clips = st.lists(
     st.sets(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=3).map(lambda s: tuple(sorted(s))), max_size=12
@@ -190,7 +190,7 @@ def run(capsys, monkeypatch):
     import argparse
 
     from egoinstructor.cli.prepare import add
-    from egoinstructor.retriever import narration
+    from egoinstructor.data import actions as narration
 
     monkeypatch.setattr(narration, "Tagger", lambda model: Plain())
 

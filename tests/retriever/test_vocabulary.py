@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from egoinstructor.errors import InputError
-from egoinstructor.retriever.vocabulary import Vocabulary, read_synonyms, sentence_encoder, similar_words
+from egoinstructor.data.vocabulary import Vocabulary, read_synonyms, sentence_encoder, similar_words
 
 words = st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 3))
 

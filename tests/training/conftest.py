@@ -155,7 +155,7 @@ class Views:
         """Write as many clips of 4 s of each view, with their pairs: all exo clips of the same action."""
         import torch
 
-        from egoinstructor.retriever.pairs import PairRecord, write_pairs
+        from egoinstructor.data.pairs import PairRecord, write_pairs
 
         draw = torch.Generator().manual_seed(seed)
         for view, width in (("exo", 16), ("ego", 12)):

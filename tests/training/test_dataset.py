@@ -14,7 +14,7 @@ from egoinstructor.errors import InputError
 from egoinstructor.model.configuration import IGNORE
 from egoinstructor.training.dataset import CaptionDataset, Collator, Draw, EpochSampler
 from egoinstructor.training.failures import FailureLog, TrainingError
-from egoinstructor.training.metadata import read_metadata
+from egoinstructor.data.metadata import read_metadata
 from egoinstructor.training.schedule import Schedule
 
 # ---------------------------------------------------------------------- which samples, when

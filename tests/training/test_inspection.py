@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from egoinstructor import tally
+from egoinstructor import problem_count as tally
 from egoinstructor.errors import InputError
-from egoinstructor.training import inspection
-from egoinstructor.training.inspection import inspect_metadata
+from egoinstructor.data import inspection
+from egoinstructor.data.inspection import inspect_metadata
 
 
 def segment(vid, start=0.5, end=1.5, answer="#C C cuts a leek"):

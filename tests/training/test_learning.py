@@ -26,7 +26,7 @@ from egoinstructor.model.tokenizer import load_tokenizer
 from egoinstructor.training.arguments import parse
 from egoinstructor.training.callbacks import caption_sample
 from egoinstructor.training.dataset import CaptionDataset
-from egoinstructor.training.metadata import Sample
+from egoinstructor.data.metadata import Sample
 from egoinstructor.training.run import build_trainer
 from egoinstructor.training.trainer import CaptionerTrainer
 

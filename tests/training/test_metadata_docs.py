@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from egoinstructor.training.metadata import read_metadata
+from egoinstructor.data.metadata import read_metadata
 from egoinstructor.video.folder import VIDEO_SUFFIXES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text()

@@ -17,13 +17,13 @@ from pathlib import Path
 import pytest
 
 from egoinstructor.errors import InputError
-from egoinstructor.training.prepare import chunk_folder, resize_folder
-from egoinstructor.training.workers import Crash, run_each
+from egoinstructor.data.prepare import chunk_folder, resize_folder
+from egoinstructor.data.workers import Crash, run_each
 from egoinstructor.video.decode import read_frames
 
 RUN = """
 import sys
-from egoinstructor.training.prepare import chunk_folder, resize_folder
+from egoinstructor.data.prepare import chunk_folder, resize_folder
 if __name__ == "__main__":
     command, source, out = sys.argv[1:]
     if command == "resize":
@@ -234,7 +234,7 @@ def blocked(job):
 
 def test_ctrl_c_does_not_reach_workers():
     """Each would print where it was, while it is being set up too."""
-    code = "from test_prepare import blocked; from egoinstructor.training.workers import run_each\n"
+    code = "from test_prepare import blocked; from egoinstructor.data.workers import run_each\n"
     code += "print(list(run_each(blocked, [1], 1)))"
     here = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     told = subprocess.run([sys.executable, "-c", code], env=here, capture_output=True, text=True, check=True)

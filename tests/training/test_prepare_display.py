@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from egoinstructor.errors import VideoError
-from egoinstructor.training.transcode import Chunk, Resize
+from egoinstructor.data.transcode import Chunk, Resize
 from egoinstructor.video.decode import probe, read_frames
 
 CASES = Path(__file__).parents[1] / "data" / "cases"

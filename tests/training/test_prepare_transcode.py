@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from egoinstructor.errors import InputError, VideoError
-from egoinstructor.training.transcode import Chunk, Resize
+from egoinstructor.data.transcode import Chunk, Resize
 from egoinstructor.video.decode import probe
 
 BFRAMES = {"preset": "veryfast", "g": "30", "sc_threshold": "0", "bf": "3"}

@@ -10,7 +10,7 @@ import torch
 from egoinstructor.errors import InputError
 from egoinstructor.retriever.features import FeatureFolder
 from egoinstructor.retriever.loading import load_tokenizer
-from egoinstructor.retriever.pairs import PairRecord, read_pairs
+from egoinstructor.data.pairs import PairRecord, read_pairs
 from egoinstructor.training.dataset import Draw
 from egoinstructor.training.failures import FailureLog, TrainingError
 from egoinstructor.training.retriever_arguments import RetrieverDataArguments, parse_retriever

@@ -14,8 +14,8 @@ from egoinstructor.errors import InputError
 from egoinstructor.retriever.features import FeatureFolder
 from egoinstructor.retriever.frames import TowerFrameEncoder
 from egoinstructor.retriever.preprocessing import Preprocessing
-from egoinstructor.training import retriever_features
-from egoinstructor.training.retriever_features import encode_folder
+from egoinstructor.data import features as retriever_features
+from egoinstructor.data.features import encode_folder
 from egoinstructor.video.decode import read_frames
 
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from egoinstructor import open_retriever
 from egoinstructor.errors import InputError
 from egoinstructor.records import Clip
-from egoinstructor.retriever.pairs import PairRecord, read_pairs
+from egoinstructor.data.pairs import PairRecord, read_pairs
 from egoinstructor.retriever.preprocessing import Preprocessing
 from egoinstructor.training import frame_store
 from egoinstructor.training.augment import Augment, shifted

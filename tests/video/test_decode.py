@@ -10,7 +10,7 @@ from egoinstructor.errors import InputError
 from egoinstructor.video import file, reader, timeline
 from egoinstructor.video.container import open_video
 from egoinstructor.video.decode import load_video, probe, read_frames
-from egoinstructor.video.kept import KeptTimelines
+from egoinstructor.video.timeline_cache import KeptTimelines
 from egoinstructor.video.sampling import exo_segment, linspace
 
 REQUESTS = [list(range(90)), [89], [0], [60, 3, 3, 89, 60], [2, 40, 41, 88], list(range(0, 90, 7))]

@@ -17,7 +17,7 @@ import pytest
 if TYPE_CHECKING:
     from egoinstructor.library.library import ExoLibrary
     from egoinstructor.retriever.interface import Retriever
-    from egoinstructor.web.guard import Guard
+    from egoinstructor.web.middleware import Guard
     from egoinstructor.web.service import Service
 
 SAID = {"exo1": "open the microwave", "exo2": "cut the leek", "exo3": "stir the sauce"}

@@ -54,7 +54,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     for module in ("gradio", "fastapi", "uvicorn", "lancedb"):
         pytest.importorskip(module)
     from egoinstructor import assets
-    from egoinstructor.captioner import Captioner
+    from egoinstructor.captioners.egoinstructor import Captioner
     from egoinstructor.library.library import ExoLibrary
     from egoinstructor.retriever.opening import open_retriever
     from egoinstructor.web.server import bind, build_app, make_server, url_of

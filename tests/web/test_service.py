@@ -241,12 +241,12 @@ def test_what_is_added_is_found_and_never_decoded_here(captioner, library, short
             await service.add_to_library(shelf, [Narration(2.0, 9.0, "x")])
         found = await service.search(text="dry the pan", k=1)
         ego = await send(service, short_videos["exo1"])
-        monkeypatch.setattr("egoinstructor.clip_encoder.load_video", only_frames)
+        monkeypatch.setattr("egoinstructor.captioners.clip_encoder.load_video", only_frames)
         return report, again, found, await service.caption(ego, references=report.clips, num_beams=1)
 
-    import egoinstructor.clip_encoder
+    import egoinstructor.captioners.clip_encoder
 
-    decode = egoinstructor.clip_encoder.load_video
+    decode = egoinstructor.captioners.clip_encoder.load_video
 
     def only_frames(source, **options):
         assert not isinstance(source, Path), source

@@ -17,9 +17,9 @@ from egoinstructor.cli.score import scoring, show
 from egoinstructor.errors import InputError
 
 if TYPE_CHECKING:
-    from egoinstructor.evaluation.caption_conditions import Condition
-    from egoinstructor.evaluation.caption_samples import Sample
-    from egoinstructor.evaluation.caption_workers import Opened
+    from egoinstructor.evaluation.captions.conditions import Condition
+    from egoinstructor.evaluation.captions.samples import Sample
+    from egoinstructor.evaluation.captions.workers import Opened
 
 SOURCES = ("listed", "library", "random", "oracle", "none")
 BASELINES = ("retrieval-only", "text-only", "video-only")
@@ -62,11 +62,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Caption what is not yet captioned, score, write and print."""
-    from egoinstructor.evaluation.caption_results import left_out, score_run, write_rows
-    from egoinstructor.evaluation.caption_run import gather, settings_of
-    from egoinstructor.evaluation.caption_workers import caption_all
+    from egoinstructor.evaluation.captions.results import left_out, score_run, write_rows
+    from egoinstructor.evaluation.captions.run import gather, settings_of
+    from egoinstructor.evaluation.captions.workers import caption_all
     from egoinstructor.evaluation.page import write_page
-    from egoinstructor.training.metadata import read_metadata
+    from egoinstructor.data.metadata import read_metadata
 
     check(arguments)
     options = scoring(arguments)
@@ -117,7 +117,7 @@ def condition(arguments: argparse.Namespace) -> Condition:
     Raises:
         InputError: as `Condition`.
     """
-    from egoinstructor.evaluation.caption_conditions import Condition
+    from egoinstructor.evaluation.captions.conditions import Condition
 
     return Condition(
         references=arguments.references or ("library" if arguments.library else "listed"),
@@ -138,12 +138,12 @@ def open_writer(arguments: argparse.Namespace, samples: Sequence[Sample], rank: 
     Raises:
         InputError: the options name none, or what they name can't be opened.
     """
-    from egoinstructor.evaluation.caption_conditions import candidates_for
-    from egoinstructor.evaluation.caption_run import describe
-    from egoinstructor.evaluation.caption_workers import share_machine
-    from egoinstructor.evaluation.caption_writer import CaptionWriter
+    from egoinstructor.evaluation.captions.conditions import candidates_for
+    from egoinstructor.evaluation.captions.run import describe
+    from egoinstructor.evaluation.captions.workers import share_machine
+    from egoinstructor.evaluation.captions.writer import CaptionWriter
     from egoinstructor.library.library import ExoLibrary
-    from egoinstructor.retriever.narration import MODEL
+    from egoinstructor.data.actions import MODEL
 
     asked = condition(arguments)
     found = None

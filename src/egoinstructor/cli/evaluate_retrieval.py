@@ -18,7 +18,7 @@ from egoinstructor.cli.progress import with_progress
 from egoinstructor.errors import InputError
 
 if TYPE_CHECKING:
-    from egoinstructor.evaluation.clips import ClipSource
+    from egoinstructor.data.clips import ClipSource
     from egoinstructor.evaluation.report import RetrievalReport
     from egoinstructor.retriever.interface import Retriever, View
     from egoinstructor.video.folder import Progress
@@ -100,7 +100,7 @@ def _clips(report: RetrievalReport, arguments: argparse.Namespace, progress: Pro
     from egoinstructor.evaluation.multiple_choice import read_questions
     from egoinstructor.evaluation.retrieval_run import evaluate_choices, evaluate_pairs
     from egoinstructor.retriever.opening import open_retriever
-    from egoinstructor.retriever.pairs import read_pairs
+    from egoinstructor.data.pairs import read_pairs
 
     files = {"ego": arguments.ego_pairs, "exo": arguments.exo_pairs}
     if arguments.benchmark and (arguments.questions or any(files.values())):
@@ -139,7 +139,7 @@ def _benchmark(
     report: RetrievalReport, arguments: argparse.Namespace, retriever: Retriever, progress: Progress
 ) -> None:
     from egoinstructor.evaluation.benchmark_run import evaluate_benchmark
-    from egoinstructor.evaluation.benchmarks import BENCHMARKS
+    from egoinstructor.data.benchmarks import BENCHMARKS
     from egoinstructor.evaluation.matrices import read_relevancy
 
     name, path = arguments.benchmark
@@ -160,7 +160,7 @@ def _benchmark(
 
 
 def _source(view: View, arguments: argparse.Namespace, retriever: Retriever) -> ClipSource:
-    from egoinstructor.evaluation.clips import FeatureSource, VideoSource
+    from egoinstructor.data.clips import FeatureSource, VideoSource
 
     features, videos = (getattr(arguments, f"{view}_{kind}") for kind in ("features", "videos"))
     if bool(features) == bool(videos):

@@ -22,7 +22,7 @@ from egoinstructor.cli.options import (
 from egoinstructor.cli.retrieval import add_retrieval_options, check_library_given, library_options
 
 if TYPE_CHECKING:
-    from egoinstructor.narration.run import Progress, Report
+    from egoinstructor.narration.narrate import Progress, Report
     from egoinstructor.narration.tracks import Files
 
 _WINDOWS = ("overlap", "cut", "start", "end", "threshold")
@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     from egoinstructor.assets import shipped
     from egoinstructor.narration.options import NarrationOptions, default_seconds
-    from egoinstructor.narration.run import narrate
+    from egoinstructor.narration.narrate import narrate
     from egoinstructor.narration.timeline import write_timeline
     from egoinstructor.narration.tracks import Files
     from egoinstructor.video.decode import probe
@@ -134,7 +134,7 @@ def _prefix(out: str | None, recording: Path) -> Path:
 
 def _under_a_bar(work: Callable[[Callable[[Progress], None]], Report]) -> Report:
     """A bar on standard error: the last caption, how far it is, × real time, and the time that is left."""
-    from egoinstructor.narration.segments import Segment
+    from egoinstructor.narration.captions import Segment
     from egoinstructor.narration.tracks import clock
 
     columns = (

@@ -13,7 +13,7 @@ from egoinstructor.fields import parse_seconds
 if TYPE_CHECKING:
     import torch
 
-    from egoinstructor.captioner import Captioner
+    from egoinstructor.captioners.egoinstructor import Captioner
 
 logger = logging.getLogger(__name__)
 
@@ -148,7 +148,7 @@ def open_published(arguments: argparse.Namespace) -> Captioner:
     Raises:
         InputError: they are nowhere, and are not to be downloaded; or a tokenizer for what has its own.
     """
-    from egoinstructor.captioner import Captioner
+    from egoinstructor.captioners.egoinstructor import Captioner
     from egoinstructor.checkpoints.sources import CONVERTED, PUBLISHED_BASE, PUBLISHED_CAPTIONER, published_in_cache
     from egoinstructor.model.cpu import bound_kernels
 
@@ -186,7 +186,7 @@ def open_captioner(arguments: argparse.Namespace) -> Captioner:
     Raises:
         InputError: no model named, or two; or a tokenizer for what has its own.
     """
-    from egoinstructor.captioner import Captioner
+    from egoinstructor.captioners.egoinstructor import Captioner
     from egoinstructor.model.cpu import bound_kernels
 
     bound_kernels()

@@ -69,7 +69,7 @@ def add(commands: Any) -> None:
 
 def run_resize(arguments: argparse.Namespace) -> None:
     """Resize."""
-    from egoinstructor.training.prepare import resize_folder
+    from egoinstructor.data.prepare import resize_folder
 
     options = {"shorter_side": arguments.shorter_side, "workers": arguments.workers}
     _show(
@@ -80,7 +80,7 @@ def run_resize(arguments: argparse.Namespace) -> None:
 
 def run_chunk(arguments: argparse.Namespace) -> None:
     """Cut."""
-    from egoinstructor.training.prepare import chunk_folder
+    from egoinstructor.data.prepare import chunk_folder
 
     options = {"seconds_per_chunk": arguments.seconds, "workers": arguments.workers}
     _show(
@@ -91,7 +91,7 @@ def run_chunk(arguments: argparse.Namespace) -> None:
 
 def run_inspect(arguments: argparse.Namespace) -> None:
     """Check."""
-    from egoinstructor.training.inspection import inspect_metadata
+    from egoinstructor.data.inspection import inspect_metadata
 
     options = {
         "datapath_ego": arguments.ego,
@@ -109,9 +109,9 @@ def run_inspect(arguments: argparse.Namespace) -> None:
 
 def run_pairs(arguments: argparse.Namespace) -> None:
     """Pair."""
-    from egoinstructor.retriever.mining_run import mine_pairs
-    from egoinstructor.retriever.narration import MODEL, Tagger
-    from egoinstructor.retriever.vocabulary import SIMILAR, sentence_encoder
+    from egoinstructor.data.mining_run import mine_pairs
+    from egoinstructor.data.actions import MODEL, Tagger
+    from egoinstructor.data.vocabulary import SIMILAR, sentence_encoder
 
     if arguments.similar is not None and not arguments.encoder:
         raise InputError("--similar was given without --encoder, which it is for; give both or neither.")

@@ -30,7 +30,7 @@ def encode(arguments: argparse.Namespace) -> Any:
         The report.
     """
     from egoinstructor.retriever.frames import TowerFrameEncoder
-    from egoinstructor.training.retriever_features import encode_folder
+    from egoinstructor.data.features import encode_folder
 
     quiet_transformers()
     encoder = TowerFrameEncoder.from_pretrained(

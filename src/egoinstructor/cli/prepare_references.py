@@ -40,8 +40,8 @@ def find(arguments: argparse.Namespace) -> Any:
     Raises:
         InputError: no library.
     """
-    from egoinstructor.training.metadata import read_metadata
-    from egoinstructor.training.references import prepare_references
+    from egoinstructor.data.metadata import read_metadata
+    from egoinstructor.data.references import prepare_references
 
     if not arguments.library:
         raise InputError("no library was named; give --library DIR, made by 'egoinstructor library'.")

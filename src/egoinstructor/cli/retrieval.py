@@ -10,7 +10,7 @@ from egoinstructor.cli.options import positive, quiet_transformers
 from egoinstructor.errors import InputError
 
 if TYPE_CHECKING:
-    from egoinstructor.captioner import Captioner
+    from egoinstructor.captioners.egoinstructor import Captioner
     from egoinstructor.library.library import ExoLibrary
     from egoinstructor.library.references import Retrieval
 

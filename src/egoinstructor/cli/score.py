@@ -17,7 +17,7 @@ from rich.table import Table
 from egoinstructor.errors import InputError
 
 if TYPE_CHECKING:
-    from egoinstructor.evaluation.caption_report import CaptionReport
+    from egoinstructor.evaluation.captions.report import CaptionReport
 
 TREATMENTS = {"both": ("nlgeval", "coco"), "nlgeval": ("nlgeval",), "coco": ("coco",)}
 
@@ -48,7 +48,7 @@ def add_scoring_options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Score, write and print."""
-    from egoinstructor.evaluation.caption_report import SAMPLES
+    from egoinstructor.evaluation.captions.report import SAMPLES
     from egoinstructor.evaluation.score import score_files
 
     if arguments.out and (written := Path(arguments.out, SAMPLES).resolve()) in (
@@ -69,8 +69,8 @@ def scoring(arguments: argparse.Namespace) -> dict[str, Any]:
         InputError: `--metrics` without a name, or with one that there isn't.
     """
     from egoinstructor.cli.options import quiet_transformers
-    from egoinstructor.evaluation.caption_metrics import DEFAULT_METRICS, check_metrics
-    from egoinstructor.retriever.narration import MODEL
+    from egoinstructor.evaluation.metrics.captions import DEFAULT_METRICS, check_metrics
+    from egoinstructor.data.actions import MODEL
 
     metrics = DEFAULT_METRICS
     if arguments.metrics is not None and not (metrics := tuple(filter(None, arguments.metrics.split(",")))):

@@ -11,7 +11,7 @@ from rich.console import Console
 from egoinstructor.cli.options import positive
 from egoinstructor.cli.progress import with_progress
 from egoinstructor.errors import InputError
-from egoinstructor.simulation.splits import SPLITS
+from simkitchen.splits import SPLITS
 
 
 def add(commands: Any) -> None:
@@ -30,8 +30,8 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Render."""
-    from egoinstructor.simulation.dataset import simulate
-    from egoinstructor.simulation.rendering import Settings
+    from simkitchen.dataset import simulate
+    from simkitchen.rendering import Settings
 
     report = with_progress(
         lambda progress: simulate(

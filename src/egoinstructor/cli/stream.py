@@ -19,8 +19,8 @@ from egoinstructor.cli.options import (
 from egoinstructor.cli.retrieval import add_retrieval_options, check_library_given, library_options
 
 if TYPE_CHECKING:
-    from egoinstructor.live import LiveCaption, LiveCaptions
-    from egoinstructor.narration.sources import Source
+    from egoinstructor.streaming.captions import LiveCaption, LiveCaptions
+    from egoinstructor.streaming.sources import Source
 
 
 def add(commands: Any) -> None:
@@ -66,7 +66,7 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Print captions until the stream is over or interrupted, then the totals."""
     from egoinstructor.narration.options import default_seconds
-    from egoinstructor.narration.sources import check_source, open_source
+    from egoinstructor.streaming.sources import check_source, open_source
 
     check_library_given(arguments, shots=True)
     check_download(arguments)

@@ -36,11 +36,11 @@ def evaluate(
     Raises:
         InputError: files that can't be used, or no sample that could be captioned.
     """
-    from egoinstructor.captioner import Captioner
+    from egoinstructor.captioners.egoinstructor import Captioner
     from egoinstructor.checkpoints.loading import find_captioner
-    from egoinstructor.evaluation.caption_conditions import Condition
-    from egoinstructor.evaluation.caption_results import score_run, write_rows
-    from egoinstructor.evaluation.caption_run import (
+    from egoinstructor.evaluation.captions.conditions import Condition
+    from egoinstructor.evaluation.captions.results import score_run, write_rows
+    from egoinstructor.evaluation.captions.run import (
         alone,
         await_all,
         begin,
@@ -49,7 +49,7 @@ def evaluate(
         gather,
         work_share,
     )
-    from egoinstructor.evaluation.caption_writer import CaptionWriter
+    from egoinstructor.evaluation.captions.writer import CaptionWriter
     from egoinstructor.evaluation.page import write_page
     from egoinstructor.model.calibration import Calibration
     from egoinstructor.training.run import open_model, read_samples

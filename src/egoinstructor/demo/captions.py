@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from egoinstructor.captioner import SHOTS, Captioner
+from egoinstructor.captioners.egoinstructor import SHOTS, Captioner
 from egoinstructor.demo.queries import Query
 from egoinstructor.library.library import ExoLibrary
 from egoinstructor.records import Caption

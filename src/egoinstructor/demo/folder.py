@@ -9,7 +9,7 @@ from pathlib import Path
 
 from egoinstructor.assets import demo_files
 from egoinstructor.errors import InputError
-from egoinstructor.journal import whole_file
+from egoinstructor.files import whole_file
 
 MARKER = ".egoinstructor-demo"
 PAGE, SHEET = "index.html", "contact_sheet.png"

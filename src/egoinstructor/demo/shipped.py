@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from egoinstructor import assets
-from egoinstructor.captioner import Captioner
+from egoinstructor.captioners.egoinstructor import Captioner
 from egoinstructor.demo import captions
 from egoinstructor.demo.captions import Answer
 from egoinstructor.demo.folder import DemoFolder

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from egoinstructor.errors import InputError
-from egoinstructor.evaluation.benchmarks import (
+from egoinstructor.data.benchmarks import (
     Benchmark,
     Choice,
     read_charades_ego,
@@ -17,7 +17,7 @@ from egoinstructor.evaluation.benchmarks import (
     read_ek100_mir,
     read_youcook2,
 )
-from egoinstructor.evaluation.clips import ClipSource, Span
+from egoinstructor.data.clips import ClipSource, Span
 from egoinstructor.evaluation.multiple_choice import chosen
 from egoinstructor.evaluation.relevancy import Answers, Matrix
 from egoinstructor.evaluation.report import RetrievalReport

@@ -12,8 +12,8 @@ import numpy as np
 
 from egoinstructor import fields
 from egoinstructor.errors import InputError
-from egoinstructor.evaluation.caption_report import RESULTS, SAMPLES
-from egoinstructor.evaluation.metric import Array, combine_of, family_of
+from egoinstructor.evaluation.captions.report import RESULTS, SAMPLES
+from egoinstructor.evaluation.metrics.base import Array, combine_of, family_of
 from egoinstructor.evaluation.statistics import Paired, compare_paired
 
 NARRATION_SETTINGS = ("spacy", "encoder")

@@ -11,10 +11,10 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from egoinstructor.evaluation.caption_report import CaptionReport
-from egoinstructor.evaluation.caption_results import left_out
+from egoinstructor.evaluation.captions.report import CaptionReport
+from egoinstructor.evaluation.captions.results import left_out
 from egoinstructor.evaluation.charts import histogram, points
-from egoinstructor.journal import whole_file
+from egoinstructor.files import whole_file
 from egoinstructor.video.pictures import stills
 
 PAGE = "report.html"

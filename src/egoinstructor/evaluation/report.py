@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from egoinstructor.evaluation.retrieval import RetrievalScores
-from egoinstructor.journal import whole_file
+from egoinstructor.files import whole_file
 
 RESULTS = "results.json"
 

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from egoinstructor.errors import InputError
-from egoinstructor.evaluation.clips import ClipSource, Embedded, Span, embed_clips
+from egoinstructor.data.clips import ClipSource, Embedded, Span, embed_clips
 from egoinstructor.evaluation.multiple_choice import Question, accuracy, chosen
 from egoinstructor.evaluation.relevancy import Answers, SharedWords
 from egoinstructor.evaluation.report import RetrievalReport
 from egoinstructor.evaluation.retrieval import evaluate_retrieval
 from egoinstructor.retriever.interface import Retriever
-from egoinstructor.retriever.narration import clean_narration
-from egoinstructor.retriever.pairs import PairRecord, check_paired
+from egoinstructor.data.actions import clean_narration
+from egoinstructor.data.pairs import PairRecord, check_paired
 from egoinstructor.video.folder import Progress
 
 

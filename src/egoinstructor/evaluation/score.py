@@ -8,14 +8,14 @@ from contextlib import ExitStack
 from typing import Any
 
 from egoinstructor.errors import MissingExtraError
-from egoinstructor.evaluation.caption_files import read_predictions, read_references
-from egoinstructor.evaluation.caption_metrics import DEFAULT_METRICS, check_pairs, score_captions
-from egoinstructor.evaluation.caption_report import CaptionReport
-from egoinstructor.evaluation.java import JavaError
-from egoinstructor.evaluation.meteor import Meteor
-from egoinstructor.evaluation.narration_metrics import score_narrations
-from egoinstructor.evaluation.text_treatment import TREATMENTS, Treatment
-from egoinstructor.retriever.narration import MODEL
+from egoinstructor.evaluation.captions.files import read_predictions, read_references
+from egoinstructor.evaluation.metrics.captions import DEFAULT_METRICS, check_pairs, score_captions
+from egoinstructor.evaluation.captions.report import CaptionReport
+from egoinstructor.evaluation.metrics.java import JavaError
+from egoinstructor.evaluation.metrics.meteor import Meteor
+from egoinstructor.evaluation.metrics.actions import score_narrations
+from egoinstructor.evaluation.metrics.text_treatment import TREATMENTS, Treatment
+from egoinstructor.data.actions import MODEL
 
 
 def score_files(

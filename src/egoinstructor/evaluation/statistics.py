@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from egoinstructor.errors import InputError
-from egoinstructor.evaluation.metric import Array, Combine, combine_mean, parts_of_mean
+from egoinstructor.evaluation.metrics.base import Array, Combine, combine_mean, parts_of_mean
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95

@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 from egoinstructor.errors import InputError, VideoError
-from egoinstructor.library.arriving import ArrivingVideo, holds, look_at
+from egoinstructor.library.scan import ArrivingVideo, holds, look_at
 from egoinstructor.library.records import ClipEntry, VideoRecord
 from egoinstructor.library.report import IngestReport
 from egoinstructor.library.sources.rows import Finding, Source, SourceVideo
-from egoinstructor.library.stale import StaleClips
+from egoinstructor.library.obsolete import StaleClips
 from egoinstructor.records import Clip
-from egoinstructor.video.ahead import DECODE_THREADS, ahead
+from egoinstructor.video.prefetch import DECODE_THREADS, ahead
 from egoinstructor.video.folder import Progress
 
 if TYPE_CHECKING:

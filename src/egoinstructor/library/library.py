@@ -18,7 +18,7 @@ from egoinstructor.library.index import IndexFacts, update_index
 from egoinstructor.library.ingest import BATCH, LatentsEncoder, ingest
 from egoinstructor.library.latents import get_latents, put_latents
 from egoinstructor.library.log import PartOfLog, read_log, read_record, write_log
-from egoinstructor.library.places import add_source, entry_path, read_sources, relocate_clips
+from egoinstructor.library.roots import add_source, entry_path, read_sources, relocate_clips
 from egoinstructor.library.records import ClipEntry, Filter, Hit, VideoRecord
 from egoinstructor.library.report import IngestReport
 from egoinstructor.library.schema import ENTRY_COLUMNS, VIDEO_VECTOR, to_entries
@@ -31,7 +31,7 @@ from egoinstructor.library.store import Store
 from egoinstructor.library.verify import VerifyReport, verify_library
 from egoinstructor.records import Clip
 from egoinstructor.retriever.interface import Retriever, RetrieverIdentity
-from egoinstructor.video.ahead import DECODE_THREADS
+from egoinstructor.video.prefetch import DECODE_THREADS
 from egoinstructor.video.folder import Progress
 
 EXACT_ROWS = 200_000

@@ -15,11 +15,11 @@ from rich.table import Table
 from egoinstructor.errors import InputError
 from egoinstructor.library.adding import LENGTH_TOLERANCE
 from egoinstructor.library.exact import to_block
-from egoinstructor.library.places import entry_path
+from egoinstructor.library.roots import entry_path
 from egoinstructor.library.records import ClipEntry
 from egoinstructor.library.schema import ENTRY_COLUMNS, NARRATION_VECTOR, VIDEO_VECTOR, to_entries
 from egoinstructor.library.store import Store
-from egoinstructor.tally import Tally
+from egoinstructor.problem_count import Tally
 from egoinstructor.video.identity import content_digest
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from egoinstructor.narration.segments import Line, Segment, Skipped, Told
+from egoinstructor.narration.captions import Line, Segment, Skipped, Told
 from egoinstructor.narration.windows import DECIMALS
 
 MOST_REFERENCES = 8

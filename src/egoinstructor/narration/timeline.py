@@ -16,8 +16,8 @@ from string import Template
 from typing import Any, TextIO
 from urllib.parse import quote
 
-from egoinstructor.journal import whole_file
-from egoinstructor.narration.segments import Line, Segment, line_from
+from egoinstructor.files import whole_file
+from egoinstructor.narration.captions import Line, Segment, line_from
 from egoinstructor.narration.tracks import Files
 from egoinstructor.video.decode import probe
 from egoinstructor.video.pictures import stills

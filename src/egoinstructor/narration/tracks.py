@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from egoinstructor.errors import InputError
-from egoinstructor.narration.segments import Line, Segment
+from egoinstructor.narration.captions import Line, Segment
 
 VTT_HEADER = "WEBVTT\n\n"
 _SIMILAR = str.maketrans("<>{}", "‹›()")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from egoinstructor.errors import InputError
-from egoinstructor.narration.glances import GRACE, Glance, glances
+from egoinstructor.narration.thumbnails import GRACE, Glance, glances
 
 DECIMALS = 3
 """Of a window's times: players count in milliseconds."""

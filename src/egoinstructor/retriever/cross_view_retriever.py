@@ -35,7 +35,7 @@ from egoinstructor.retriever.interface import FrameEncoder, Retriever, Retriever
 from egoinstructor.retriever.loading import described, find_model, load_model, load_tokenizer, model_type
 from egoinstructor.retriever.texts import TextReader
 from egoinstructor.video.decode import Sampling, probe
-from egoinstructor.video.held import HeldFrames
+from egoinstructor.video.in_memory import HeldFrames
 from egoinstructor.video.identity import content_identity
 
 SETTINGS = "retriever.json"

@@ -28,7 +28,7 @@ from egoinstructor.records import Clip
 from egoinstructor.retriever.interface import FrameSpec
 from egoinstructor.retriever.loading import find_model, load_model, model_type
 from egoinstructor.retriever.preprocessing import CONFIG, Preprocessing
-from egoinstructor.video.ahead import DECODE_THREADS, ahead
+from egoinstructor.video.prefetch import DECODE_THREADS, ahead
 from egoinstructor.video.decode import Sampling, load_video
 
 _TOWERS: dict[str, Any] = {

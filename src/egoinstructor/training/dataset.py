@@ -21,7 +21,7 @@ from egoinstructor.model.processing import EgoInstructorProcessor
 from egoinstructor.model.prompt import TRAINING, Prompt, clean_instruction, last_answer
 from egoinstructor.records import Clip
 from egoinstructor.training.feature_cache import FeatureCache
-from egoinstructor.training.metadata import Candidate, Sample
+from egoinstructor.data.metadata import Candidate, Sample
 from egoinstructor.training.schedule import Schedule
 from egoinstructor.video.decode import load_video
 

@@ -29,9 +29,9 @@ from egoinstructor.errors import InputError
 from egoinstructor.records import Clip
 from egoinstructor.retriever.cross_view_retriever import seen_clip
 from egoinstructor.retriever.interface import View
-from egoinstructor.retriever.pairs import PairRecord
+from egoinstructor.data.pairs import PairRecord
 from egoinstructor.retriever.preprocessing import Preprocessing
-from egoinstructor.video.ahead import ahead
+from egoinstructor.video.prefetch import ahead
 from egoinstructor.video.decode import load_video
 from egoinstructor.video.folder import VideoFolder
 from egoinstructor.video.identity import content_identity

@@ -27,11 +27,11 @@ from egoinstructor.errors import InputError
 from egoinstructor.retriever.egoexonce import NO_ID
 from egoinstructor.retriever.features import FeatureFolder
 from egoinstructor.retriever.interface import View
-from egoinstructor.retriever.pairs import PairRecord, draw_pair
+from egoinstructor.data.pairs import PairRecord, draw_pair
 from egoinstructor.training.augment import UNCHANGED, Augment, Look
 from egoinstructor.training.dataset import Draw
 from egoinstructor.training.frame_store import FrameStore
-from egoinstructor.training.metadata import clean_narration
+from egoinstructor.data.metadata import clean_narration
 
 REFUSED, CUT = "pairs_without_a_shared_action", "texts_cut"
 COUNTED = (REFUSED, CUT)

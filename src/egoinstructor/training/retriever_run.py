@@ -17,7 +17,7 @@ from egoinstructor.retriever.cross_view_retriever import VIEWS, CrossViewRetriev
 from egoinstructor.retriever.features import FeatureFolder
 from egoinstructor.retriever.frames import TowerFrameEncoder
 from egoinstructor.retriever.loading import find_model, load_model, load_tokenizer, model_type
-from egoinstructor.retriever.pairs import PairRecord, check_paired, read_pairs
+from egoinstructor.data.pairs import PairRecord, check_paired, read_pairs
 from egoinstructor.training.augment import Augment
 from egoinstructor.training.callbacks import RunRecord
 from egoinstructor.training.failures import FailureLog

@@ -21,7 +21,7 @@ from egoinstructor.training.dataset import CaptionDataset, Collator
 from egoinstructor.training.failures import FailureLog
 from egoinstructor.training.feature_cache import FeatureCache
 from egoinstructor.training.lora import add_lora, merge_lora
-from egoinstructor.training.metadata import Sample, read_metadata
+from egoinstructor.data.metadata import Sample, read_metadata
 from egoinstructor.training.run_folder import MODEL_FOLDER, drive, require_reporters, resume_from
 from egoinstructor.training.schedule import Schedule
 from egoinstructor.training.trainer import CaptionerTrainer

@@ -17,7 +17,7 @@ from egoinstructor.errors import InputError
 from egoinstructor.records import Clip, Frames, as_source
 from egoinstructor.video.chunked import ChunkedVideo, open_pieces
 from egoinstructor.video.file import Backend, Sampling, VideoFile, VideoInfo, open_file
-from egoinstructor.video.held import HeldFrames
+from egoinstructor.video.in_memory import HeldFrames
 
 __all__ = ["Backend", "Sampling", "VideoInfo", "load_video", "probe", "read_frames"]
 

@@ -15,7 +15,7 @@ from egoinstructor.records import Clip, EncodedVideo, Frames, source_name
 from egoinstructor.video import reader, sampling, torchcodec_reader
 from egoinstructor.video.container import OpenVideo, open_video
 from egoinstructor.video.display import orientation
-from egoinstructor.video.kept import KeptTimelines
+from egoinstructor.video.timeline_cache import KeptTimelines
 from egoinstructor.video.timeline import Timeline, read_timeline
 
 Backend = Literal["auto", "pyav", "torchcodec"]

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 import torch
 
 from egoinstructor.errors import InputError
-from egoinstructor.journal import whole_file
+from egoinstructor.files import whole_file
 from egoinstructor.library.records import ClipEntry, Filter, VideoRecord
 from egoinstructor.records import Clip
 from egoinstructor.video.identity import stamp
-from egoinstructor.web.answers import AddReport, Narration
+from egoinstructor.web.results import AddReport, Narration
 from egoinstructor.web.limits import Limits
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from egoinstructor.captioner import Captioner
+    from egoinstructor.captioners.egoinstructor import Captioner
     from egoinstructor.library.library import ExoLibrary
 
 SOURCE = "uploads"

@@ -23,7 +23,7 @@ from egoinstructor.web.sandbox import Sandbox
 from egoinstructor.web.uploads import Upload
 
 if TYPE_CHECKING:
-    from egoinstructor.captioner import Captioner
+    from egoinstructor.captioners.egoinstructor import Captioner
     from egoinstructor.library.library import ExoLibrary
 
 Anything = TypeVar("Anything")

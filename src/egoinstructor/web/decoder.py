@@ -28,7 +28,7 @@ from egoinstructor.errors import InputError
 from egoinstructor.records import Clip
 from egoinstructor.video.container import open_video
 from egoinstructor.video.file import Sampling, VideoFile, open_file
-from egoinstructor.video.kept import KeptTimelines
+from egoinstructor.video.timeline_cache import KeptTimelines
 from egoinstructor.video.timeline import Timeline, read_timeline
 from egoinstructor.web.limits import LimitError, Limits
 

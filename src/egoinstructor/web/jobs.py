@@ -15,8 +15,8 @@ from threading import Condition, Thread
 from typing import Any, Literal
 
 from egoinstructor.narration.options import NarrationOptions
-from egoinstructor.narration.run import Progress
-from egoinstructor.narration.segments import Line, Segment
+from egoinstructor.narration.narrate import Progress
+from egoinstructor.narration.captions import Line, Segment
 from egoinstructor.narration.tracks import jsonl, srt, vtt
 from egoinstructor.web.errors import Busy, NotFound, Unavailable, as_service_error
 from egoinstructor.web.uploads import Upload

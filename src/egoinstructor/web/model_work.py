@@ -13,18 +13,18 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from egoinstructor.errors import EgoInstructorError, InputError
-from egoinstructor.library.places import entry_path
+from egoinstructor.library.roots import entry_path
 from egoinstructor.library.records import ClipEntry, Filter
 from egoinstructor.library.references import Retrieval, find_references
 from egoinstructor.library.selection import Selection
 from egoinstructor.records import Caption, Clip, Reference
-from egoinstructor.web.answers import Found
+from egoinstructor.web.results import Found
 from egoinstructor.web.errors import NotFound
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from egoinstructor.captioner import Captioner
+    from egoinstructor.captioners.egoinstructor import Captioner
     from egoinstructor.library.library import ExoLibrary
 
 PLAYABLE = (".mp4", ".m4v", ".webm")

@@ -9,16 +9,16 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
-from egoinstructor.captioner import SHOTS, Captioner
+from egoinstructor.captioners.egoinstructor import SHOTS, Captioner
 from egoinstructor.errors import InputError, VideoError
 from egoinstructor.library.references import Retrieval
 from egoinstructor.model.prompt import TRAINING
 from egoinstructor.narration.options import NarrationOptions
-from egoinstructor.narration.run import Progress, narrate
+from egoinstructor.narration.narrate import Progress, narrate
 from egoinstructor.records import Clip, Frames
 from egoinstructor.video.identity import content_digest
 from egoinstructor.video.sampling import clip_span
-from egoinstructor.web.answers import MAX_BEAMS, MAX_SHOTS, check_range
+from egoinstructor.web.results import MAX_BEAMS, MAX_SHOTS, check_range
 from egoinstructor.web.errors import Busy
 from egoinstructor.web.jobs import Job
 from egoinstructor.web.limits import LimitError

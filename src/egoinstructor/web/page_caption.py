@@ -8,7 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from egoinstructor.errors import InputError
-from egoinstructor.web.answers import CaptionResult, OwnReference
+from egoinstructor.web.results import CaptionResult, OwnReference
 from egoinstructor.web.page_parts import (
     Example,
     Outputs,
@@ -28,7 +28,7 @@ from egoinstructor.web.page_parts import (
 if TYPE_CHECKING:
     import gradio as gr
 
-    from egoinstructor.web.answers import Found
+    from egoinstructor.web.results import Found
     from egoinstructor.web.service import Service
     from egoinstructor.web.uploads import Upload
 

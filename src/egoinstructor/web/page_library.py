@@ -8,7 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from egoinstructor.errors import InputError
-from egoinstructor.web.answers import MAX_HITS, MAX_TEXT, Narration
+from egoinstructor.web.results import MAX_HITS, MAX_TEXT, Narration
 from egoinstructor.web.page_parts import Outputs, clip_list, html, note, safely, take, upload_player, video_input
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from egoinstructor.web.page_parts import (
 )
 
 if TYPE_CHECKING:
-    from egoinstructor.narration.segments import Segment
+    from egoinstructor.narration.captions import Segment
     from egoinstructor.web.jobs import Job
     from egoinstructor.web.service import Service
 

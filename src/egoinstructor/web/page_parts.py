@@ -15,12 +15,12 @@ import anyio
 
 from egoinstructor.errors import InputError
 from egoinstructor.web.errors import as_service_error
-from egoinstructor.web.page_door import check_files
+from egoinstructor.web.gradio_guard import check_files
 
 if TYPE_CHECKING:
     import gradio as gr
 
-    from egoinstructor.web.answers import Found
+    from egoinstructor.web.results import Found
     from egoinstructor.web.service import Service
     from egoinstructor.web.uploads import Upload
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from egoinstructor.web.answers import MAX_BEAMS, MAX_HITS, MAX_OWN, MAX_SHOTS, MAX_TEXT
+from egoinstructor.web.results import MAX_BEAMS, MAX_HITS, MAX_OWN, MAX_SHOTS, MAX_TEXT
 from egoinstructor.web.jobs import State
 
 Id = Annotated[str, Field(pattern="^[A-Za-z0-9_-]{1,64}$", description="As the server gave it.")]

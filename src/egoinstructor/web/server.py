@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from egoinstructor.errors import InputError, require_extra
-from egoinstructor.web.guard import Guard, SignedIn
+from egoinstructor.web.middleware import Guard, SignedIn
 from egoinstructor.web.metrics import Metrics
 from egoinstructor.web.service import Service
 

@@ -23,8 +23,8 @@ from egoinstructor.errors import InputError, VideoError
 from egoinstructor.narration.options import NarrationOptions
 from egoinstructor.records import Reference
 from egoinstructor.web import additions
-from egoinstructor.web.admission import Admission
-from egoinstructor.web.answers import (
+from egoinstructor.web.limiter import Admission
+from egoinstructor.web.results import (
     MAX_BEAMS,
     MAX_HITS,
     MAX_NARRATIONS,
@@ -50,7 +50,7 @@ from egoinstructor.web.sandbox import Sandbox
 from egoinstructor.web.uploads import Upload, Uploads, clean_name
 
 if TYPE_CHECKING:
-    from egoinstructor.captioner import Captioner
+    from egoinstructor.captioners.egoinstructor import Captioner
     from egoinstructor.library.library import ExoLibrary
     from egoinstructor.library.references import Retrieval
 

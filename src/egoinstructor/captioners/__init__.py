@@ -1,0 +1,1 @@
+"""Captioners: the interface, and EgoInstructor's own model behind it."""

@@ -1,0 +1,1 @@
+"""Data sets and their preparation: metadata, pairs, benchmarks, transcoding, features, reference exports."""

@@ -1,0 +1,1 @@
+"""Evaluation of captions: conditions, samples, runs, reports."""

@@ -1,0 +1,1 @@
+"""Live video: sources, their clock, windows of frames, captions of windows."""
