@@ -27,7 +27,7 @@ import torch  # noqa: E402
 from egoinstructor.assets import shipped  # noqa: E402
 from egoinstructor.captioners.egoinstructor import SHOTS, Captioner, Query  # noqa: E402
 from egoinstructor.errors import EgoInstructorError, InputError, require_extra  # noqa: E402
-from egoinstructor.files import whole_file  # noqa: E402
+from egoinstructor.files import atomic_file  # noqa: E402
 from egoinstructor.library.library import ExoLibrary  # noqa: E402
 from egoinstructor.library.records import Filter  # noqa: E402
 from egoinstructor.library.references import Retrieval  # noqa: E402
@@ -219,7 +219,7 @@ def draw(judged: Judged, file: Path) -> None:
     require_extra("matplotlib", "train", "The plot")
     from matplotlib import rc_context
 
-    with rc_context(STYLE), whole_file(file) as partial:
+    with rc_context(STYLE), atomic_file(file) as partial:
         figure(judged).savefig(partial, format="svg", metadata={"Date": None})
 
 

@@ -21,13 +21,13 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from typing import Any
 
+from egoinstructor.evaluation.metrics.actions import score_narrations
+from egoinstructor.evaluation.metrics.base import BLEU, combine_of
 from egoinstructor.evaluation.metrics.captions import score_captions
 from egoinstructor.evaluation.metrics.java import find_java
 from egoinstructor.evaluation.metrics.meteor import Meteor
-from egoinstructor.evaluation.metrics.base import BLEU, combine_of
-from egoinstructor.evaluation.metrics.actions import score_narrations
-from egoinstructor.evaluation.statistics import bootstrap, compare_paired
 from egoinstructor.evaluation.metrics.text_treatment import treat
+from egoinstructor.evaluation.statistics import bootstrap, compare_paired
 
 VERBS, WHICH, THINGS, PLACES = (
     words.split()

@@ -32,7 +32,7 @@ sys.path.insert(0, str(ROOT / "recipes"))
 from egoinstructor.cli import INTERRUPTED  # noqa: E402
 from egoinstructor.errors import EgoInstructorError, InputError  # noqa: E402
 from egoinstructor.fields import read_object  # noqa: E402
-from egoinstructor.files import whole_file  # noqa: E402
+from egoinstructor.files import atomic_file  # noqa: E402
 from simkitchen_parts.evaluation import all_captions, evaluate, prepare  # noqa: E402 - the recipe's parts must be on the path
 from simkitchen_parts.golden import write_golden  # noqa: E402
 from simkitchen_parts.models import MODELS, Files, train  # noqa: E402
@@ -91,7 +91,7 @@ def _run(options: argparse.Namespace, more: list[str]) -> None:
     file = files.asked(options.split) / "results.json"
     if options.command == "evaluate":
         results = evaluate(files, options.split, options.seeds, options.models, options.metrics)
-        with whole_file(file) as partial:
+        with atomic_file(file) as partial:
             partial.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
     elif not file.exists():
         raise InputError(f"{file} is missing; 'evaluate' the split first.")

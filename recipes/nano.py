@@ -28,13 +28,10 @@ from egoinstructor import assets
 from egoinstructor.cli import INTERRUPTED
 from egoinstructor.errors import EgoInstructorError, InputError
 from egoinstructor.fields import read_object
-from egoinstructor.files import whole_file
+from egoinstructor.files import atomic_file
 from egoinstructor.model.calibration import FILE as CALIBRATION
 from egoinstructor.retriever.interface import Retriever
 from egoinstructor.retriever.opening import open_retriever
-from simkitchen.dataset import simulate
-from simkitchen.rendering import Settings
-from simkitchen.splits import SPLITS, Split
 from egoinstructor.training.run_folder import MODEL_FOLDER
 from nano_steps import tokenizer
 from nano_steps.captioner import Sizes, make_captioner
@@ -46,6 +43,9 @@ from nano_steps.gate import same_verb_gate
 from nano_steps.practice import STEPS
 from nano_steps.processes import flags, run_to_end
 from nano_steps.shipping import replace_folders, ship_demo, ship_model
+from simkitchen.dataset import simulate
+from simkitchen.rendering import Settings
+from simkitchen.splits import SPLITS, Split
 
 logger = logging.getLogger("nano")
 
@@ -319,7 +319,7 @@ def _lines(file: Path) -> int:
 
 
 def _write(file: Path, values: Mapping[str, object]) -> None:
-    with whole_file(file) as partial:
+    with atomic_file(file) as partial:
         partial.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 

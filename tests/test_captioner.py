@@ -10,8 +10,8 @@ import torch
 
 from egoinstructor import Caption, Captioner, Clip, Reference, load_video
 from egoinstructor.errors import CheckpointError, InputError, VideoError
+from egoinstructor.model.likeliest import likeliest_of, reference_subsets
 from egoinstructor.model.prompt import SCRIPT, TRAINING
-from egoinstructor.model.likeliest import likeliest_of, readings
 from egoinstructor.model.scores import caption_scores
 
 NARRATIONS = {"exo1": "so let's open the microwave here", "exo2": "you stir", "exo3": "now it's time to add"}
@@ -77,7 +77,8 @@ def test_decoding_runs_only_a_few_clips_ahead(captioner, short_videos, monkeypat
     clips = [Clip(short_videos["ego"], 0, 1 + i / 20) for i in range(12)]
     decoded, ahead = [], []
     load, encode = load_video, captioner.model.read_frames
-    monkeypatch.setattr("egoinstructor.captioners.clip_encoder.load_video", lambda v, **kw: decoded.append(v) or load(v, **kw))
+    spied = "egoinstructor.captioners.clip_encoder.load_video"
+    monkeypatch.setattr(spied, lambda v, **kw: decoded.append(v) or load(v, **kw))
 
     def encoded(pixels):
         ahead.append(len(decoded) - len(ahead))
@@ -148,7 +149,7 @@ def test_the_likeliest_of_all_readings(toy, short_videos, references, encoded, m
     assert sum(encoded) == 5, "each clip once"
     monkeypatch.setattr("egoinstructor.captioners.egoinstructor.caption_scores", counted)
     for caption, (clip, given), question in zip(found, queries, instruction, strict=True):
-        ways = readings([reference.score for reference in given])
+        ways = reference_subsets([reference.score for reference in given])
         tried = [
             captioner.caption_batch([(clip, [given[place] for place in way.places])], instruction=question)[0]
             for way in ways

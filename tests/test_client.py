@@ -9,7 +9,7 @@ import sys
 import httpx
 import pytest
 
-from egoinstructor.client import Client, ClientError, Found, OwnReference
+from egoinstructor.client import Client, ClientError, FoundClip, OwnReference
 from egoinstructor.client import client as module
 
 FOUND = {
@@ -67,7 +67,7 @@ def test_a_caption_is_asked_for_and_read():
     server = Server(httpx.Response(200, json=CAPTION))
     with server.client() as client:
         made = client.caption("v", start=1.0, references=["a"], own=[OwnReference("w", "fold", end=2.0)])
-    assert (made.caption, made.references) == ("#C C stirs", (Found(**FOUND),))
+    assert (made.caption, made.references) == ("#C C stirs", (FoundClip(**FOUND),))
     ((_, url, body, _),) = server.asked
     assert url == "http://server/v1/caption"
     assert json.loads(body) == {
@@ -79,7 +79,7 @@ def test_a_caption_is_asked_for_and_read():
 def test_search():
     server = Server(httpx.Response(200, json={"clips": [FOUND]}))
     with server.client() as client:
-        assert client.search("stir", k=1) == [Found(**FOUND)]
+        assert client.search("stir", k=1) == [FoundClip(**FOUND)]
 
 
 def test_a_busy_server_is_asked_again_after_its_time(tmp_path, slept):

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from egoinstructor import Clip, Reference
-from egoinstructor.errors import InputError
 from egoinstructor.data.inference_file import read_inference_file
+from egoinstructor.errors import InputError
 
 SAMPLE = {"ego_video": "ego.mp4", "exo_video": [{"path": "exo.mp4", "caption": "stir"}]}
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from egoinstructor.errors import InputError, VideoError
-from egoinstructor.streaming.captions import LiveCaptions, LiveTotals
 from egoinstructor.records import Caption, Clip
+from egoinstructor.streaming.captions import LiveCaptions, LiveTotals
 from egoinstructor.streaming.windows import WindowCutter
 
 RATE = 10

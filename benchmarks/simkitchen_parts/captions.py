@@ -17,16 +17,16 @@ from torch import Tensor
 
 from egoinstructor.errors import InputError
 from egoinstructor.fields import json_lines
-from egoinstructor.files import whole_file
+from egoinstructor.files import atomic_file
 from egoinstructor.model.cpu import fast_linears
+from egoinstructor.model.likeliest import likeliest_of, reference_subsets
 from egoinstructor.model.modeling import EgoInstructorForConditionalGeneration
 from egoinstructor.model.processing import EgoInstructorProcessor
 from egoinstructor.model.prompt import TRAINING
-from egoinstructor.model.likeliest import likeliest_of, readings
 from egoinstructor.model.revision import weights_revision
 from egoinstructor.model.scores import WANTED, caption_scores
-from egoinstructor.video.prefetch import DECODE_THREADS, ahead
 from egoinstructor.video.decode import load_video
+from egoinstructor.video.prefetch import DECODE_THREADS, prefetch
 from nano_steps.clips import KitchenClip
 from simkitchen_parts.kitchen import Kitchen
 from simkitchen_parts.references import References
@@ -69,10 +69,10 @@ def patches(
             )
 
         made = {}
-        for clip, frames in zip(clips, ahead(pixels, clips, threads=DECODE_THREADS), strict=True):
+        for clip, frames in zip(clips, prefetch(pixels, clips, threads=DECODE_THREADS), strict=True):
             with fast_linears(model.device):
                 made[clip.name] = model.encode_frames(frames[None, None])[0, 0]
-        with whole_file(file) as partial:
+        with atomic_file(file) as partial:
             save_file(made, partial, {"revision": revision})
     with safe_open(file, "pt") as found:
         if found.metadata()["revision"] != revision or not {clip.name for clip in clips} <= set(found.keys()):
@@ -153,7 +153,7 @@ def likeliest(
     """
     kept = {}
     for query, shown in references.items():
-        ways = readings([one.score for one in shown])
+        ways = reference_subsets([one.score for one in shown])
         by_places = {(): none[query]} | {(place,): one[query] for place, one in enumerate(alone[: len(shown)])}
         by_places[tuple(range(len(shown)))] = together[query]
         found = [by_places[way.places] for way in ways]
@@ -185,7 +185,7 @@ def write_captions(
     file: Path, revision: str, captions: Mapping[str, Written], references: References | None = None
 ) -> None:
     """Keep captions with the model that wrote and the references that were read, whole or not at all."""
-    with whole_file(file) as partial, partial.open("w", encoding="utf-8") as out:
+    with atomic_file(file) as partial, partial.open("w", encoding="utf-8") as out:
         for query, one in captions.items():
             told = _told(references, query)
             line = {"query": query, "caption": one.text, "score": one.score, "tokens": one.tokens}

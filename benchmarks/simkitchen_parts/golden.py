@@ -12,7 +12,7 @@ from egoinstructor.demo.captions import counts
 from egoinstructor.demo.folder import DemoFolder
 from egoinstructor.demo.shipped import shipped_captions
 from egoinstructor.errors import InputError
-from egoinstructor.files import whole_file
+from egoinstructor.files import atomic_file
 
 
 def captions_and_counts() -> dict[str, Any]:
@@ -43,6 +43,6 @@ def captions_and_counts() -> dict[str, Any]:
 def write_golden(file: Path) -> dict[str, Any]:
     """Record them."""
     found = captions_and_counts()
-    with whole_file(file) as partial:
+    with atomic_file(file) as partial:
         partial.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
     return found

@@ -29,7 +29,7 @@ import yaml
 
 from egoinstructor.errors import InputError
 from egoinstructor.fields import json_lines
-from egoinstructor.files import Journal, one_run, whole_file
+from egoinstructor.files import JsonlLog, atomic_file, exclusive
 from egoinstructor.training.arguments import CaptionerTrainingArguments
 from egoinstructor.training.run_folder import MODEL_FOLDER, RECORD
 from nano_steps.captioner import Sizes, make_captioner
@@ -204,7 +204,7 @@ def train(files: Files, model: str, seed: int, split: str, more: Sequence[str] =
             else:
                 train_in_cycles(run, to_end)
         finally:  # interrupted or not
-            Journal(run / "time.jsonl").add({"seconds": round(time.perf_counter() - began, 1)})
+            JsonlLog(run / "time.jsonl").add({"seconds": round(time.perf_counter() - began, 1)})
     return True
 
 
@@ -214,7 +214,7 @@ def one_at_a_time(folder: Path) -> AbstractContextManager[None]:
     def waits() -> None:
         print(f"waiting for {folder.name}, which another process makes", file=sys.stderr, flush=True)
 
-    return one_run(folder, waits=waits)
+    return exclusive(folder, waits=waits)
 
 
 def _record(run: Path) -> Path | None:
@@ -336,7 +336,7 @@ def library_data(files: Files, split: str) -> Path:
         draw = random.Random(split)
         repeated = told * max(1, len(trained) // max(1, len(told)))
         lines = [*repeated, *draw.sample(trained, min(len(trained), len(repeated)))]
-        with whole_file(path) as partial:
+        with atomic_file(path) as partial:
             partial.write_text("".join(lines), "utf-8")
     return path
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from egoinstructor.errors import require_extra
-from egoinstructor.files import whole_file
+from egoinstructor.files import atomic_file
 from simkitchen_parts.evaluation import NONE, RETRIEVED
 from simkitchen_parts.models import MODELS, RETRIEVAL
 
@@ -45,7 +45,7 @@ def add_plot(page: Path, results: Mapping[str, Any]) -> str:
     figure = draw(scores, curve, panels)
     from matplotlib import rc_context
 
-    with rc_context(STYLE), whole_file(page.parent / FILE) as partial:
+    with rc_context(STYLE), atomic_file(page.parent / FILE) as partial:
         figure.savefig(partial, format="svg", metadata={"Date": None})
     return (
         f"![CIDEr with 0, 1, 2 and 4 retrieved references, and of models without retrieval]({FILE.as_posix()})\n\n"

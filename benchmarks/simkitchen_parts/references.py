@@ -16,11 +16,11 @@ from random import Random
 from egoinstructor.captioners.egoinstructor import SHOTS
 from egoinstructor.errors import InputError
 from egoinstructor.fields import json_lines, read_object
-from egoinstructor.files import whole_file
+from egoinstructor.files import atomic_file
 from egoinstructor.library.records import Filter
 from egoinstructor.library.references import Retrieval, find_references
-from simkitchen.catalogue import SURFACES, nouns
 from nano_steps.clips import KitchenClip, is_invented
+from simkitchen.catalogue import SURFACES, nouns
 from simkitchen_parts.kitchen import Kitchen, KitchenLibrary
 from simkitchen_parts.words import with_noun
 
@@ -180,7 +180,7 @@ def check_made_of(kitchen: Kitchen, folder: Path) -> None:
         if not file.exists() or read_object(file) != asked:
             raise InputError(f"{folder} was made of other clips than {kitchen.folder} has now; remove it.")
         return
-    with whole_file(file) as partial:
+    with atomic_file(file) as partial:
         partial.write_text(json.dumps(asked) + "\n", "utf-8")
 
 
@@ -196,7 +196,7 @@ def _shown(kitchen: Kitchen, event: str, score: float | None = None) -> Shown:
 def kept(file: Path, make: Callable[[], References]) -> References:
     """What stands in a file, which is made if it isn't there."""
     if not file.exists():
-        with whole_file(file) as partial, partial.open("w", encoding="utf-8") as out:
+        with atomic_file(file) as partial, partial.open("w", encoding="utf-8") as out:
             for query, shown in make().items():
                 out.write(json.dumps({"query": query, "references": [asdict(one) for one in shown]}) + "\n")
     return {line["query"]: [Shown(**one) for one in line["references"]] for _, _, line in json_lines(file)}

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from egoinstructor.evaluation.metrics.base import Array, Combine, combine_of
 from egoinstructor.evaluation.metrics.captions import CaptionScores, score_captions
 from egoinstructor.evaluation.metrics.meteor import Meteor
-from egoinstructor.evaluation.metrics.base import Array, Combine, combine_of
 from egoinstructor.evaluation.statistics import bootstrap, compare_paired
-from simkitchen.narration import ego_narration
 from nano_steps.clips import KitchenClip
+from simkitchen.narration import ego_narration
 from simkitchen_parts.words import verb_and_noun
 
 BUCKETS = ("all", "seen", "novel words", "long tail")

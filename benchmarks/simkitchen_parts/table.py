@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from egoinstructor.errors import InputError
-from egoinstructor.files import whole_file
+from egoinstructor.files import atomic_file
 from simkitchen_parts.evaluation import COPIED, LIKELIEST, MAIN, NONE, RETRIEVED, SWAPPED, SWEEPS, TEXT_ONLY
 from simkitchen_parts.models import MODELS, RETRIEVAL
 from simkitchen_parts.scores import BUCKETS, BY_VERB, IF_NAMED
@@ -68,7 +68,7 @@ def write_between(path: Path, text: str) -> None:
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise InputError(f"{path} has no section for this; write the lines {BEGIN} and {END} where it belongs.")
-    with whole_file(path) as partial:
+    with atomic_file(path) as partial:
         partial.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}", "utf-8")
 
 

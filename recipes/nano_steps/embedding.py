@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from egoinstructor.files import whole_file
+from egoinstructor.files import atomic_file
 from egoinstructor.records import Clip
 from egoinstructor.retriever.interface import Retriever, View
 from nano_steps.clips import SECONDS, Camera, KitchenClip, of_camera
@@ -50,7 +50,7 @@ def embed_split(
     found = _kept(kept, {view: len(some) for view, some in wanted.items()}, revision)
     if found is None:
         made = {view: retriever.encode_video(files(some, split), view).contiguous() for view, some in wanted.items()}
-        with whole_file(kept) as partial:
+        with atomic_file(kept) as partial:
             save_file(made, partial, {"revision": revision})
         return dict(made)
     return found

@@ -20,11 +20,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from egoinstructor.files import whole_file
+from egoinstructor.files import atomic_file
+from nano_steps.clips import SECONDS, KitchenClip, is_invented, of_camera
 from simkitchen import names
 from simkitchen.catalogue import nouns
 from simkitchen.narration import ego_narration
-from nano_steps.clips import SECONDS, KitchenClip, is_invented, of_camera
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ class Episodes:
         exo = round(count * self.mixture.exo_queries)
         queries = [(clip, turn) for turn, clip in _in_turn(self.ego, count - exo)]
         queries += [(clip, turn) for turn, clip in _in_turn(self.exo, exo)]
-        with whole_file(out) as partial, partial.open("w", encoding="utf-8") as file:
+        with atomic_file(out) as partial, partial.open("w", encoding="utf-8") as file:
             for query, turn in queries:
                 random = Random(f"{seed}/{query.name}/{turn}")
                 episode = self.draw(random, query)
@@ -160,7 +160,7 @@ class Episodes:
         Raises:
             InputError: the file can't be written.
         """
-        with whole_file(out) as partial, partial.open("w", encoding="utf-8") as file:
+        with atomic_file(out) as partial, partial.open("w", encoding="utf-8") as file:
             file.writelines(alone(clip, prefix) for clip in [*self.ego, *(self.exo if how_to else ())])
 
 

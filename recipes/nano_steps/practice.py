@@ -14,9 +14,9 @@ from torch import Tensor
 from egoinstructor.model.modeling import EgoInstructorForConditionalGeneration
 from egoinstructor.model.processing import EgoInstructorProcessor
 from egoinstructor.model.prompt import Prompt, last_answer
+from nano_steps.episodes import fresh_names
 from simkitchen.catalogue import TARGETS, VERBS
 from simkitchen.narration import TEMPLATES, ego_narration, exo_narration
-from nano_steps.episodes import fresh_names
 
 STEPS = 500
 BATCH = 32

@@ -68,5 +68,5 @@ def recalls(
         rank = ranking.first_ranks(similarity[row, some][None], fits[None])
         for place, k in enumerate(top):
             found[row, place] = ranking.recall_at(rank, k)
-            expected[row, place] = chance.recall_at(fits.sum()[None], len(some), k)
+            expected[row, place] = chance.expected_recall_at(fits.sum()[None], len(some), k)
     return found, expected

@@ -15,9 +15,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast
 
 from egoinstructor.checkpoints.writing import whole_folder
+from egoinstructor.data.actions import clean_narration
 from egoinstructor.model.prompt import TRAINING, example
 from egoinstructor.model.tokenizer import PAD, SPECIAL_TOKENS, add_special_tokens
-from egoinstructor.data.actions import clean_narration
 from nano_steps.clips import KitchenClip, is_invented
 from nano_steps.episodes import fresh_names
 

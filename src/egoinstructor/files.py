@@ -1,15 +1,10 @@
-"""What outlives a kill: a journal of finished work, files that are there whole or not at all, a folder for one run.
-
-And what Ctrl-C does not cut in two.
-"""
+"""Files of long work that survive a kill: append-only JSONL logs, atomic files, a folder locked by one run."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,7 +13,7 @@ from typing import Any
 from egoinstructor.errors import InputError
 
 
-class Journal:
+class JsonlLog:
     """What long work has finished: one JSON line a piece, on disk before the next piece begins.
 
     A last line that was cut off by a kill is dropped.
@@ -32,7 +27,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.lines: list[dict[str, Any]] = list(finished_lines(path))
+        self.lines: list[dict[str, Any]] = list(read_log(path))
 
     def add(self, *lines: dict[str, Any]) -> None:
         """Write lines; when this returns they are on disk.
@@ -40,11 +35,11 @@ class Journal:
         Raises:
             OSError: they can't be written.
         """
-        append_lines(self._path, *lines)
+        append_log(self._path, *lines)
         self.lines.extend(lines)
 
 
-def finished_lines(path: Path) -> Iterator[dict[str, Any]]:
+def read_log(path: Path) -> Iterator[dict[str, Any]]:
     """The lines of a journal, one at a time; a last one that was cut off by a kill is removed from the file.
 
     Args:
@@ -68,7 +63,7 @@ def finished_lines(path: Path) -> Iterator[dict[str, Any]]:
         raise InputError(f"{path} can't be read: {error}. Remove it to start over.") from error
 
 
-def append_lines(path: Path, *lines: dict[str, Any]) -> None:
+def append_log(path: Path, *lines: dict[str, Any]) -> None:
     """Add lines to a journal; when this returns they are on disk.
 
     Raises:
@@ -82,7 +77,7 @@ def append_lines(path: Path, *lines: dict[str, Any]) -> None:
 
 
 @contextmanager
-def one_run(folder: Path, lock: Path | None = None, *, waits: Callable[[], None] | None = None) -> Iterator[None]:
+def exclusive(folder: Path, lock: Path | None = None, *, waits: Callable[[], None] | None = None) -> Iterator[None]:
     """A folder, which is made, for one run at a time. A run that is killed leaves it free.
 
     Args:
@@ -119,7 +114,7 @@ def one_run(folder: Path, lock: Path | None = None, *, waits: Callable[[], None]
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """A path beside this one to write to; it takes this one's place when the block ends, and is removed if it fails.
 
     Raises:
@@ -135,30 +130,3 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Ctrl-C waits for the end of the block, and never reaches processes that are started in it.
-
-    For starting workers, which are this process's to stop: one that was started and not yet noted would work on unseen, and
-    a terminal sends Ctrl-C to all of them, which would each print where it was. In another thread than the main one only the
-    latter holds; Python does not interrupt other threads.
-    """
-    from multiprocessing import resource_tracker
-
-    pressed: list[Any] = []
-    main = threading.current_thread() is threading.main_thread()
-    handler = signal.signal(signal.SIGINT, lambda *event: pressed.append(event)) if main else None
-    try:
-        resource_tracker.ensure_running()  # now: where a worker's start starts it, it lets the signal through again
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # new processes inherit it
-        try:
-            yield
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    finally:
-        if main:
-            signal.signal(signal.SIGINT, handler)
-    if pressed and callable(handler):
-        handler(*pressed[0])

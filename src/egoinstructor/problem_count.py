@@ -1,4 +1,4 @@
-"""How often something was found, and the first cases: what reports of long checks hold."""
+"""Count of a problem, with its first cases, for the reports of long checks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ EXAMPLES = 20
 
 
 @dataclass(slots=True)
-class Tally:
+class ProblemCount:
     """One kind of problem: how often, and the first cases."""
 
     count: int = 0

@@ -30,7 +30,7 @@ class Shot:
     person: float
 
 
-SHOTS = (
+CAMERA_SHOTS = (
     Shot(0.2, (1.25, 1.55), (32, 37), 0.4),
     Shot(0.4, (0.95, 1.2), (30, 36), 0.22),
     Shot(0.4, (0.68, 0.88), (32, 38), 0.0),
@@ -126,8 +126,8 @@ def _shows(stage: Stage, frame: Frame, point: Array) -> bool:
 
 def _candidate(play: Play, focus: Array, random: np.random.Generator) -> tuple[Frame, Array]:
     noun, island = play.event.noun, play.kitchen.island
-    shares = [shot.share for shot in SHOTS]
-    shot = SHOTS[int(random.choice(len(SHOTS), p=shares))]
+    shares = [shot.share for shot in CAMERA_SHOTS]
+    shot = CAMERA_SHOTS[int(random.choice(len(CAMERA_SHOTS), p=shares))]
     side = 1 if noun == "cupboard" else random.choice([-1, 1])  # its door, hinged at the left, would hide it
     lowest, far = (0.2 if noun in ("oven", "cupboard", "drawer") else 0.45), 1.0
     if noun in play.kitchen.fixtures.doors:  # from behind the shoulder: doors open towards who opens them

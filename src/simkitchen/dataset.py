@@ -15,7 +15,7 @@ import av
 
 from egoinstructor import fields
 from egoinstructor.errors import InputError
-from egoinstructor.files import one_run, whole_file
+from egoinstructor.files import atomic_file, exclusive
 from simkitchen.encoding import write_clip
 from simkitchen.events import Event, View, generate
 from simkitchen.metadata import clip_name, write_metadata
@@ -28,7 +28,7 @@ FORMAT = 2
 """Counts what changes a clip of the same name, so that two kinds are never mixed."""
 STATE = "simulation.json"
 
-Progress = Callable[[int, int, str], None]
+ProgressCallback = Callable[[int, int, str], None]
 """Told of how many events are finished, of how many, and the id of the last one."""
 
 
@@ -85,7 +85,7 @@ def simulate(
     seed: int = 0,
     settings: Settings | None = None,
     workers: int = 1,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> SimulationReport:
     """Render the first events of a split into `out/split`, as far as they are not there, and write their metadata.
 
@@ -148,12 +148,12 @@ def _render(job: _Job) -> None:
 @contextmanager
 def _exclusive(folder: Path, made_with: dict[str, Any]) -> Iterator[None]:
     """A split's folder, for one run at a time and one kind of clips."""
-    with one_run(folder):
+    with exclusive(folder):
         state = folder / STATE
         if state.exists():
             _check_same(fields.read_object(state), made_with, folder)
         else:
-            with whole_file(state) as partial:
+            with atomic_file(state) as partial:
                 partial.write_text(json.dumps(made_with) + "\n")
         try:
             for camera in ("ego", "exo"):

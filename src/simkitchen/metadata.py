@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from random import Random
 
-from egoinstructor.files import whole_file
 from egoinstructor.data.pairs import PairRecord, write_pairs
+from egoinstructor.files import atomic_file
 from simkitchen.catalogue import nouns, verb_id
 from simkitchen.encoding import SECONDS
 from simkitchen.events import Camera, Event
@@ -147,5 +147,5 @@ def _lines(records: Iterable[dict[str, object]]) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    with whole_file(path) as partial:
+    with atomic_file(path) as partial:
         partial.write_text(text, "utf-8")

@@ -13,7 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import TypeVar
 
-from egoinstructor.files import undisturbed
+from egoinstructor.engine.signals import deferred_interrupt
 
 Job = TypeVar("Job")
 
@@ -47,7 +47,7 @@ def do_all(
             room = (1 if again else workers + 1) - len(running)
             more = [again.pop()] if again and room > 0 else list(islice(waiting, max(0, room)))
             try:
-                with undisturbed():
+                with deferred_interrupt():
                     for job in more:
                         running[pool.submit(work, job)] = job
             except BrokenProcessPool:

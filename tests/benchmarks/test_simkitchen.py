@@ -18,12 +18,12 @@ from egoinstructor import Captioner, Reference
 from egoinstructor.errors import InputError
 from egoinstructor.retriever.frames import TowerFrameEncoder
 from egoinstructor.retriever.preprocessing import Preprocessing
-from simkitchen.events import generate
 from nano_steps.captioner import Sizes
 from nano_steps.clips import KitchenClip, read_clips
 from nano_steps.episodes import Episodes
 from nano_steps.tokenizer import make_tokenizers
 from on_simkitchen import main
+from simkitchen.events import generate
 from simkitchen_parts import evaluation, models, scores, table
 from simkitchen_parts import references as choose
 from simkitchen_parts.captions import Written, caption_all, latents, likeliest, patches, read_captions, write_captions

@@ -88,7 +88,7 @@ def test_interrupted_before_the_source_is_open(stream, recording, monkeypatch):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("egoinstructor.streaming.sources.open_source", interrupted)
+    monkeypatch.setattr("egoinstructor.streaming.sources.open_stream", interrupted)
     code, out, err = stream(recording)
     assert (code, out) == (INTERRUPTED, "")
     assert "interrupted" in err.lower()

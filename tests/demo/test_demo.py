@@ -17,7 +17,7 @@ from egoinstructor.cli import INTERRUPTED, USAGE_ERROR, main
 from egoinstructor.demo import captions
 from egoinstructor.demo.captions import Answer, counts, plain
 from egoinstructor.demo.folder import MARKER, DemoFolder
-from egoinstructor.demo.queries import Query
+from egoinstructor.demo.queries import DemoClip
 from egoinstructor.demo.run import _panels
 from egoinstructor.model import EgoInstructorForConditionalGeneration
 from egoinstructor.records import Caption
@@ -199,7 +199,7 @@ def test_without_pillow(monkeypatch, capsys):
 
 def answer(found, alone, truth="#C C cuts the leek", bucket="seen", references=()):
     clip = Clip("x.mp4")
-    return Answer(Query(clip, "x", truth, bucket), Caption(found, clip, references), Caption(alone, clip))
+    return Answer(DemoClip(clip, "x", truth, bucket), Caption(found, clip, references), Caption(alone, clip))
 
 
 def test_exact_is_all_words():
@@ -240,7 +240,7 @@ def test_the_sheet_takes_any_words_and_any_shape(size, tmp_path):
     words = "nun schneiden wir das Gemüse 切 " * 20
     references = tuple(Reference(video, text, score=0.5) for text in (words, "x" * 500, "a", "b", "fifth"))
     clip = Clip(video)
-    given = [Answer(Query(clip, "x", words), Caption(words, clip, references), Caption("", clip))]
+    given = [Answer(DemoClip(clip, "x", words), Caption(words, clip, references), Caption("", clip))]
     folder = DemoFolder(tmp_path / "d")
     folder.empty()
     media = Media(folder)

@@ -8,14 +8,14 @@ import math
 import pytest
 import torch
 
-from egoinstructor.errors import InputError, VideoError
-from egoinstructor.evaluation.benchmark_run import evaluate_benchmark
 from egoinstructor.data.benchmarks import (
     read_charades_ego,
     read_egolearner,
     read_ek100_mir,
     read_youcook2,
 )
+from egoinstructor.errors import InputError, VideoError
+from egoinstructor.evaluation.benchmark_run import evaluate_benchmark
 from egoinstructor.evaluation.relevancy import Matrix
 from egoinstructor.evaluation.report import RetrievalReport
 

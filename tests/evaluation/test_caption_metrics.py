@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from egoinstructor.errors import InputError
-from egoinstructor.evaluation import meteor as meteor_module
+from egoinstructor.evaluation.metrics import meteor as meteor_module
+from egoinstructor.evaluation.metrics.base import combine_meteor, combine_overlap
 from egoinstructor.evaluation.metrics.captions import CAPTION_METRICS, score_captions
 from egoinstructor.evaluation.metrics.java import JavaError, complaint
 from egoinstructor.evaluation.metrics.meteor import Meteor
-from egoinstructor.evaluation.metrics.base import combine_meteor, combine_overlap
 from egoinstructor.evaluation.metrics.text_treatment import treat
 
 pytest.importorskip("pycocoevalcap")

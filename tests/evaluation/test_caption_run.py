@@ -20,8 +20,7 @@ import pytest
 from egoinstructor import Captioner, Clip, Reference
 from egoinstructor.cli import INTERRUPTED, USAGE_ERROR, main
 from egoinstructor.errors import InputError, VideoError
-from egoinstructor.evaluation.captions import conditions as caption_conditions
-from egoinstructor.evaluation.captions import workers as caption_workers
+from egoinstructor.evaluation.captions import conditions, workers
 from egoinstructor.evaluation.captions.conditions import Condition, Oracle, Random, candidates_for
 from egoinstructor.evaluation.captions.run import (
     FOLDER,
@@ -183,7 +182,7 @@ def test_a_full_disk_is_no_bug(samples, tmp_path, monkeypatch):
     def full(*lines):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("egoinstructor.evaluation.captions.run.Journal.add", full)
+    monkeypatch.setattr("egoinstructor.evaluation.captions.run.JsonlLog.add", full)
     with pytest.raises(InputError, match="No space left on device. Make room"):
         work_share(tmp_path, CaptionWriter(Condition(shots=2), samples, Echo()), samples, 2)
 
@@ -192,7 +191,7 @@ def test_a_killed_worker_is_told_of(samples, tmp_path, monkeypatch):
     dead = Future()
     dead.set_exception(BrokenProcessPool())
     pool = SimpleNamespace(submit=lambda *_: dead)
-    monkeypatch.setattr(caption_workers, "_pool", lambda workers: nullcontext(pool))
+    monkeypatch.setattr(workers, "_pool", lambda workers: nullcontext(pool))
     with pytest.raises(InputError, match="one of 2 workers was killed.*fewer --workers"):
         caption_all(tmp_path, None, samples, 2, workers=2)
 
@@ -318,8 +317,8 @@ def test_an_oracle_looks_for_verb_and_noun_then_noun_then_verb(samples, monkeypa
         def parses(self, texts):
             return [text.split() for text in texts]
 
-    monkeypatch.setattr(caption_conditions, "Tagger", Plain)
-    monkeypatch.setattr(caption_conditions, "words_of", lambda words: (words[0], frozenset(words[-1:])))
+    monkeypatch.setattr(conditions, "Tagger", Plain)
+    monkeypatch.setattr(conditions, "words_of", lambda words: (words[0], frozenset(words[-1:])))
     texts = ["stirs leek", "cuts carrot", "opens jar", "cuts a leek", "slices bread", "cuts the leek"]
     pool = [HowTo(str(i), Path(f"{i}.mp4"), text) for i, text in enumerate(texts)]
     sample = replace(samples[0], references=(pool[5],))

@@ -6,11 +6,11 @@ import re
 from html.parser import HTMLParser
 
 from egoinstructor.evaluation import page
-from egoinstructor.evaluation.metrics.captions import CaptionScores
 from egoinstructor.evaluation.captions.report import CaptionReport
 from egoinstructor.evaluation.captions.results import write_rows
 from egoinstructor.evaluation.charts import histogram, points
 from egoinstructor.evaluation.metrics.base import Metric
+from egoinstructor.evaluation.metrics.captions import CaptionScores
 from egoinstructor.evaluation.page import write_page
 from egoinstructor.evaluation.statistics import bootstrap
 

@@ -11,15 +11,15 @@ import torch
 from safetensors.torch import save_file
 
 from egoinstructor.cli.evaluate import add
-from egoinstructor.errors import InputError, VideoError
 from egoinstructor.data.clips import CLIPS_PER_PASS, FeatureSource, VideoSource, embed_clips
+from egoinstructor.data.pairs import PairRecord, write_pairs
+from egoinstructor.errors import InputError, VideoError
 from egoinstructor.evaluation.matrices import evaluate_matrices, read_embeddings, read_labels, read_relevancy
 from egoinstructor.evaluation.multiple_choice import Choice, Question
 from egoinstructor.evaluation.relevancy import Matrix
 from egoinstructor.evaluation.report import RESULTS, RetrievalReport
 from egoinstructor.evaluation.retrieval_run import evaluate_choices, evaluate_pairs
 from egoinstructor.records import Clip
-from egoinstructor.data.pairs import PairRecord, write_pairs
 
 D = 8
 NARRATIONS = ["#C C cuts a leek", "#C C opens a jar", "#C C cuts a leek", "#C C folds a shirt"]

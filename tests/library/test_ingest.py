@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from egoinstructor.errors import InputError
-from egoinstructor.library import scan as arriving
+from egoinstructor.library import scan
 from egoinstructor.library.ingest import ingest
 from egoinstructor.library.library import ExoLibrary
 from egoinstructor.library.sources.opening import open_source
@@ -100,7 +100,7 @@ def test_the_vectors_are_the_retrievers(library, retriever, howto_folder):
 
 def test_a_file_is_read_again_only_when_it_changed(library, howto_folder, monkeypatch):
     read = []
-    monkeypatch.setattr(arriving, "content_digest", lambda path: read.append(path.name) or content_digest(path))
+    monkeypatch.setattr(scan, "content_digest", lambda path: read.append(path.name) or content_digest(path))
     ingest(library, open_source(howto_folder))
     assert sorted(read) == ["boil.mp4", "knead.mp4", "onion.mp4"]
     read.clear()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from egoinstructor.narration.captions import Segment, Skipped, WindowCaption, line_from
 from egoinstructor.narration.merge import MOST_REFERENCES, Merger
-from egoinstructor.narration.captions import Segment, Skipped, Told, line_from
 from egoinstructor.narration.windows import Window, fixed_windows
 
 
@@ -14,7 +14,7 @@ def reference(name, score, said="do it"):
 
 
 def told(start, end, caption="", confidence=0.5, references=(), skipped=None):
-    return Told(Window(start, end), caption, -1.0, confidence, tuple(references), skipped)
+    return WindowCaption(Window(start, end), caption, -1.0, confidence, tuple(references), skipped)
 
 
 def merged(*windows, **options):
@@ -80,8 +80,8 @@ def test_stretches_that_cannot_be_read_are_joined():
 
 def test_there_and_back():
     window = told(0, 1.5, "stir", 0.25, [reference("a", 0.5)])
-    assert Told.from_dict(window.as_dict()) == window
-    gone = Told(Window(0, 1), skipped="gone")
-    assert Told.from_dict(gone.as_dict()) == gone
+    assert WindowCaption.from_dict(window.as_dict()) == window
+    gone = WindowCaption(Window(0, 1), skipped="gone")
+    assert WindowCaption.from_dict(gone.as_dict()) == gone
     for line in (Segment(0, 1, "stir", -0.1, None, (reference("a", 0.5),)), Skipped(0, 1, "gone", 3)):
         assert line_from(line.as_dict()) == line

@@ -18,8 +18,8 @@ import pytest
 from egoinstructor.captioners.egoinstructor import Captioner
 from egoinstructor.errors import InputError, VideoError
 from egoinstructor.model.calibration import Calibration
-from egoinstructor.narration.narrate import NarrationOptions, narrate
 from egoinstructor.narration.captions import Segment, Skipped, line_from
+from egoinstructor.narration.narrate import NarrationOptions, narrate
 from egoinstructor.narration.timeline import write_timeline
 from egoinstructor.narration.tracks import Files, Tracks
 from egoinstructor.records import Clip
@@ -264,7 +264,7 @@ def test_frames_that_are_read_elsewhere(captioner, recording, library, files, tm
 
 def test_pictures_are_read_while_captions_are_written(captioner, recording, library, files, monkeypatch):
     """What the model writes from was decoded, encoded and looked up by another thread before."""
-    monkeypatch.setattr("egoinstructor.captioners.clip_encoder.ahead", lambda work, items, threads: map(work, items))
+    monkeypatch.setattr("egoinstructor.captioners.clip_encoder.prefetch", lambda work, items, threads: map(work, items))
     threads = []
     load = decode.load_video
 

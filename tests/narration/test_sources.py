@@ -18,7 +18,7 @@ import pytest
 from egoinstructor.errors import InputError, VideoError
 from egoinstructor.streaming import sources
 from egoinstructor.streaming.addresses import allowed_address
-from egoinstructor.streaming.sources import Source, open_source
+from egoinstructor.streaming.sources import StreamSource, open_stream
 from egoinstructor.video.container import open_video
 
 FORMATS = {
@@ -71,7 +71,7 @@ def test_a_file_is_followed_while_it_is_written(tmp_path, kind):
     path = tmp_path / "growing"
     writer = Writer(path, content, 97)
     opener = partial(sources._open_growing, path, 3, writer, lambda: writer.now)
-    with Source(opener, str(path), stop=writer) as source:
+    with StreamSource(opener, str(path), stop=writer) as source:
         assert source.rate == 10
         frames = iter(source)
         early = list(itertools.islice(frames, 10))
@@ -96,9 +96,9 @@ def test_a_file_has_ended_when_it_has_not_grown_for_long():
 
 def test_a_finished_file_is_read_to_its_end_and_closing_ends_a_wait(tmp_path):
     path = recording(tmp_path, "mpegts")
-    with open_source(str(path), idle=0.05) as source:
+    with open_stream(str(path), idle=0.05) as source:
         assert shown(source) == list(range(40))
-    source = open_source(str(path), idle=10_000)
+    source = open_stream(str(path), idle=10_000)
     taken = []
 
     def read():
@@ -118,7 +118,7 @@ def test_a_file_that_is_no_video_says_what_can_be_followed(tmp_path, content):
     path = tmp_path / "some.mp4"
     path.write_bytes(content)
     with pytest.raises(VideoError, match="fragmented mp4"):
-        open_source(str(path), idle=0.05)
+        open_stream(str(path), idle=0.05)
 
 
 def test_an_mp4_whose_index_comes_last_can_be_paced_but_not_followed(tmp_path):
@@ -131,9 +131,9 @@ def test_an_mp4_whose_index_comes_last_can_be_paced_but_not_followed(tmp_path):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(noise, format="rgb24")))
         container.mux(stream.encode(None))
     assert path.stat().st_size > 100_000, "more than FFmpeg keeps at hand"
-    with pytest.raises(VideoError, match="--paced"), open_source(str(path), idle=0.05) as source:
+    with pytest.raises(VideoError, match="--paced"), open_stream(str(path), idle=0.05) as source:
         list(source)
-    with open_source(str(path), paced=True) as source:
+    with open_stream(str(path), paced=True) as source:
         assert source.rate == 10
 
 
@@ -142,7 +142,7 @@ CASES = Path(__file__).parents[1] / "data" / "cases"
 
 def test_a_file_s_cover_is_not_its_video():
     path = CASES / "cover-first" / "cover_udta_first.mp4"
-    with open_source(str(path), paced=True) as source:
+    with open_stream(str(path), paced=True) as source:
         assert source.rate == 30
         seconds, pixels = next(iter(source))
     assert (seconds, pixels().shape) == (0.0, (240, 320, 3))
@@ -169,7 +169,7 @@ def test_frames_of_a_stream_are_upright(tmp_path, matrix, expected):
             frame = np.repeat(picture[..., None], 3, axis=2)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode(None))
-    with open_source(str(path), idle=0.05) as source:
+    with open_stream(str(path), idle=0.05) as source:
         _, pixels = next(iter(source))
         shown = pixels()[..., 0].astype(int)
     assert np.abs(shown - expected(picture)).max() < 40
@@ -180,7 +180,7 @@ def test_a_playlist_opens_nothing_else(tmp_path):
     path = tmp_path / "list.ts"
     path.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:4,\n{other}\n#EXT-X-ENDLIST\n")
     with pytest.raises(VideoError):
-        open_source(str(path), idle=0.05)
+        open_stream(str(path), idle=0.05)
 
 
 def plain_packets(folder):
@@ -223,7 +223,7 @@ def followed(folder, content, **options):
     """What a source of the file gives: numbers shown, seconds, pictures left out."""
     path = folder / "damaged.ts"
     path.write_bytes(content)
-    with Source(partial(sources._open_growing, path, 0.01, threading.Event()), "damaged", **options) as source:
+    with StreamSource(partial(sources._open_growing, path, 0.01, threading.Event()), "damaged", **options) as source:
         frames = list(source)
         return shown(frames), [seconds for seconds, _ in frames], source.damaged
 
@@ -259,7 +259,7 @@ def test_damaged_frames_are_left_out_and_counted_up_to_the_next_keyframe(tmp_pat
 
             yield Odd(container, demux=demux), stream
 
-    with Source(opener, "damaged") as source:
+    with StreamSource(opener, "damaged") as source:
         frames = list(source)
         assert source.damaged == 3 + 1 + 5
     numbers = shown(frames)
@@ -313,7 +313,7 @@ def test_a_rate_that_no_stream_has_is_not_believed(tmp_path):
             odd = Odd(stream, average_rate=Fraction(1, 10**8), guessed_rate=Fraction(90_000))
             yield Odd(container, demux=lambda _: container.demux(stream)), odd
 
-    with Source(opener, "camera") as source:
+    with StreamSource(opener, "camera") as source:
         assert source.rate == sources.NOMINAL_RATE
         assert [seconds for seconds, _ in source] == pytest.approx([i / 10 for i in range(20)], abs=2e-3)
 
@@ -331,7 +331,7 @@ def test_a_stream_that_is_joined_by_another_one_on_the_way_ends_well(tmp_path):
 
             yield Odd(container, demux=demux), stream
 
-    with Source(opener, "camera") as source:
+    with StreamSource(opener, "camera") as source:
         assert len(list(source)) == 20
 
 
@@ -343,7 +343,8 @@ def test_a_paced_file_comes_when_its_frames_are_due(short_videos):
         now[0] += seconds
         return False
 
-    with Source(partial(open_video, short_videos["ego"]), "ego", paced=True, clock=lambda: now[0], wait=wait) as source:
+    opener = partial(open_video, short_videos["ego"])
+    with StreamSource(opener, "ego", paced=True, clock=lambda: now[0], wait=wait) as source:
         for number, (seconds, _) in enumerate(source):
             assert now[0] == pytest.approx(100 + number / 10)
             assert seconds == pytest.approx(number / 10)
@@ -387,7 +388,7 @@ def test_a_lost_stream_is_found_again_and_its_times_go_on(tmp_path, caplog):
 
     path = recording(tmp_path, "matroska", 20)
     opener = lost_and_found(path, [8, -1, -1, None, None, -1, -1, -1])
-    source = Source(opener, "camera", reconnects=3, clock=lambda: now[0], wait=wait)
+    source = StreamSource(opener, "camera", reconnects=3, clock=lambda: now[0], wait=wait)
     seconds = []
 
     def look():
@@ -407,7 +408,7 @@ def test_a_lost_stream_is_found_again_and_its_times_go_on(tmp_path, caplog):
 
 def test_a_stream_that_is_closed_while_it_is_looked_for_ends(tmp_path):
     path = recording(tmp_path, "matroska", 20)
-    source = Source(lost_and_found(path, [8]), "camera", reconnects=3, wait=lambda seconds: True)
+    source = StreamSource(lost_and_found(path, [8]), "camera", reconnects=3, wait=lambda seconds: True)
     assert 0 < len(list(source)) < 8
 
 
@@ -436,7 +437,7 @@ def test_a_stream_that_is_closed_while_it_is_looked_for_ends(tmp_path):
 )
 def test_addresses_that_are_refused(url, message):
     with pytest.raises(InputError, match=message) as refused:
-        open_source(url, allow_hosts=["allowed.example"])
+        open_stream(url, allow_hosts=["allowed.example"])
     assert "secret" not in str(refused.value)
 
 
@@ -464,7 +465,7 @@ def test_what_is_opened_after_closing_is_closed_at_once(tmp_path):
             yield video
             still_open.pop()
 
-    source = Source(opener, "camera", reconnects=3, wait=lambda seconds: False)
+    source = StreamSource(opener, "camera", reconnects=3, wait=lambda seconds: False)
     assert len(list(source)) == 20
     assert still_open == []
 
@@ -472,25 +473,25 @@ def test_what_is_opened_after_closing_is_closed_at_once(tmp_path):
 @pytest.mark.parametrize("options", [{"idle": 0}, {"idle": float("nan")}, {"reconnects": -1}])
 def test_values_that_mean_nothing_are_refused(short_videos, options):
     with pytest.raises(InputError, match=next(iter(options))):
-        open_source(str(short_videos["ego"]), **options)
+        open_stream(str(short_videos["ego"]), **options)
 
 
 @pytest.mark.parametrize("name", ["/dev/video99", "rtsp://cam.example/1"])
 def test_only_files_are_paced(name):
     with pytest.raises(InputError, match="pace"):
-        open_source(name, paced=True, allow_hosts=["cam.example"])
+        open_stream(name, paced=True, allow_hosts=["cam.example"])
 
 
 def test_a_camera_that_is_not_there():
     with pytest.raises(VideoError, match="/dev/video99"):
-        open_source("/dev/video99")
+        open_stream("/dev/video99")
 
 
 @pytest.mark.parametrize("name", ["nothing.ts", "."])
 def test_a_file_that_is_not_there(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(VideoError, match="no such file"):
-        open_source(name)
+        open_stream(name)
 
 
 class Web(BaseHTTPRequestHandler):
@@ -528,14 +529,14 @@ def web(content):
 
 def test_an_http_stream_of_an_allowed_host_and_no_redirect(tmp_path):
     with web(recording(tmp_path, "mpegts").read_bytes()) as (url, asked):
-        with open_source(f"{url}/video.ts", allow_hosts=["127.0.0.1"]) as source:
+        with open_stream(f"{url}/video.ts", allow_hosts=["127.0.0.1"]) as source:
             assert shown(source) == list(range(40))
         asked.clear()
         with pytest.raises(InputError, match="--allow-host 127.0.0.1"):
-            open_source(f"{url}/video.ts", allow_hosts=["localhost"])
+            open_stream(f"{url}/video.ts", allow_hosts=["localhost"])
         assert asked == []
         with pytest.raises(VideoError, match="it can't be read"):
-            open_source(f"{url}/moved", allow_hosts=["127.0.0.1"])
+            open_stream(f"{url}/moved", allow_hosts=["127.0.0.1"])
         assert asked == ["/moved"], "where it leads, nobody looked"
 
 
@@ -550,7 +551,7 @@ def test_jpegs_over_http_are_timed_by_the_clock():
         picture = b"".join(bytes(packet) for packet in encoder.encode(frame))
         content += b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(picture)
         content += picture + b"\r\n"
-    with web(content) as (url, _), open_source(f"{url}/cam", allow_hosts=["127.0.0.1"]) as source:
+    with web(content) as (url, _), open_stream(f"{url}/cam", allow_hosts=["127.0.0.1"]) as source:
         source._clock = iter(range(100)).__next__
         seconds = [second for second, _ in source]
     assert seconds == list(range(len(seconds)))
@@ -561,7 +562,7 @@ def test_a_playlist_from_the_network_opens_nothing_else(tmp_path):
     path = recording(tmp_path, "mpegts")
     with web(f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:4,\nvideo.ts\n#EXTINF:4,\n{path}\n".encode()) as (url, asked):
         with pytest.raises(VideoError):
-            open_source(f"{url}/live.m3u8", allow_hosts=["127.0.0.1"])
+            open_stream(f"{url}/live.m3u8", allow_hosts=["127.0.0.1"])
         assert set(asked) == {"/live.m3u8"}
 
 
@@ -575,7 +576,7 @@ def rtsp():
 
 def test_an_rtsp_camera_that_hangs_up_is_called_again(rtsp):
     with rtsp.RtspServer(30) as server:
-        source = open_source(server.url, allow_hosts=["127.0.0.1"], reconnects=1)
+        source = open_stream(server.url, allow_hosts=["127.0.0.1"], reconnects=1)
         source._wait = lambda seconds: False
         with source:
             frames = list(itertools.islice(source, 45))
@@ -595,11 +596,11 @@ def test_a_host_that_does_not_answer(monkeypatch, scheme):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         with pytest.raises(VideoError, match=f"{scheme}://127.0.0.1:{port}/x: "):
-            open_source(f"{scheme}://me:secret@127.0.0.1:{port}/x", allow_hosts=["127.0.0.1"])
+            open_stream(f"{scheme}://me:secret@127.0.0.1:{port}/x", allow_hosts=["127.0.0.1"])
 
 
 def test_a_file_whose_pictures_start_late_counts_from_its_sound():
     path = Path(__file__).parents[1] / "data" / "cases" / "late-video" / "late.mp4"
-    with Source(partial(open_video, path), "late", wait=lambda _: False) as source:
+    with StreamSource(partial(open_video, path), "late", wait=lambda _: False) as source:
         times = [seconds for _, (seconds, _) in zip(range(4), source, strict=False)]
     assert times == pytest.approx([3.979 + number / 30 for number in range(4)], abs=1e-3)

@@ -6,7 +6,7 @@ from itertools import accumulate, pairwise
 
 import pytest
 
-from egoinstructor.streaming.clock import STEADY, Times
+from egoinstructor.streaming.clock import STEADY, StreamClock
 
 RATE = 10
 TICK = 1 / 90_000
@@ -14,7 +14,7 @@ TICK = 1 / 90_000
 
 def given(own, rate=RATE, longest=3600.0):
     """Number → seconds of the frames that are given, and how many were left out."""
-    times = Times(rate)
+    times = StreamClock(rate)
     frames = [frame for number, time in enumerate(own) for frame in times.take(time, number, longest)]
     frames += times.end()
     seconds = [second for second, _ in frames]
@@ -55,7 +55,7 @@ def test_where_no_gap_can_be_the_next_frame_follows(jump):
 
 
 def test_what_is_left_out_before_a_jump_has_had_its_time():
-    times = Times(RATE)
+    times = StreamClock(RATE)
     frames = [frame for number in range(10) for frame in times.take(number / RATE, number)]
     for _ in range(4):
         times.leave_out()
@@ -107,7 +107,7 @@ def test_a_frame_that_is_given_again_late_is_left_out():
 
 
 def test_frames_wait_only_while_a_jump_is_in_doubt():
-    times = Times(RATE)
+    times = StreamClock(RATE)
     waits = []
     for number, own in enumerate([*steady(5), *steady(6, 60)]):
         waits.append(len(list(times.take(own, number))))
@@ -124,7 +124,7 @@ def test_a_stream_without_times_or_with_few_is_counted_at_its_rate():
 
 
 def test_after_a_reconnection_times_go_on_by_the_clock():
-    times = Times(RATE)
+    times = StreamClock(RATE)
     seconds = [second for second, _ in [*times.take(50.0, 0), *times.take(50.1, 1), *times.end()]]
     times.resume(10.0)
     seconds += [second for second, _ in [*times.take(0.0, 2), *times.take(0.1, 3)]]

@@ -9,7 +9,7 @@ import pytest
 from egoinstructor.errors import InputError
 from egoinstructor.library.subtitles import read_subtitles
 from egoinstructor.narration.captions import Segment, Skipped
-from egoinstructor.narration.tracks import Files, Tracks, clock, jsonl, srt, vtt
+from egoinstructor.narration.tracks import Files, Tracks, jsonl, srt, timestamp, vtt
 
 SEGMENTS = [
     Segment(0.0, 2.0004, "#C C stirs the soup", -0.1, 0.9),
@@ -19,9 +19,9 @@ SEGMENTS = [
 
 
 def test_times():
-    assert clock(0) == "00:00:00.000"
-    assert clock(3599.9996, ",") == "01:00:00,000"
-    assert clock(360_061.5) == "100:01:01.500"
+    assert timestamp(0) == "00:00:00.000"
+    assert timestamp(3599.9996, ",") == "01:00:00,000"
+    assert timestamp(360_061.5) == "100:01:01.500"
 
 
 def test_vtt():

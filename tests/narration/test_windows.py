@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from egoinstructor.errors import InputError
-from egoinstructor.narration.thumbnails import Glance, glances
+from egoinstructor.narration.thumbnails import Thumbnail, thumbnails
 from egoinstructor.narration.windows import Window, change_windows, cut_times, fixed_windows
 
 
@@ -81,16 +81,16 @@ def test_from_the_end_of_any_window_on_the_same_windows_follow(recording, make_r
             assert list(change_windows(path, duration, 1.7, start=window.end)) == windows[number:]
 
 
-def test_a_glance_on_the_latest_cut_belongs_to_what_follows():
+def test_a_thumbnail_on_the_latest_cut_belongs_to_what_follows():
     """As it does for a run that begins there."""
     for seed in range(6):
         rng = np.random.default_rng(seed)
         picture, noise, seen = rng.random((8, 8)), 0.05, []
-        for number in range(8 * 60):  # 8 a second: every longest window ends on a glance
+        for number in range(8 * 60):  # 8 a second: every longest window ends on a thumbnail
             noise = rng.choice([0.0, 0.02, 0.1, 0.4]) if rng.random() < 1 / 40 else noise
             picture = rng.random((8, 8)) * rng.random() if rng.random() < 1 / 80 else picture
             picture = np.clip(picture + noise * rng.normal(size=(8, 8)), 0, 1)
-            seen.append(Glance(number / 8, picture.astype(np.float32)))
+            seen.append(Thumbnail(number / 8, picture.astype(np.float32)))
         cuts = list(cut_times(seen, 0.0, 60.0, 1.0, 4.0))
         for number, cut in enumerate(cuts, 1):
             assert list(cut_times([g for g in seen if g.time >= cut], cut, 60.0, 1.0, 4.0)) == cuts[number:]
@@ -101,7 +101,7 @@ def test_cuts_keep_their_distance(steps, end):
     time, seen = 0.0, []
     for step, grey in steps:
         time += step
-        seen.append(Glance(time, np.full((4, 4), grey / 255, np.float32)))
+        seen.append(Thumbnail(time, np.full((4, 4), grey / 255, np.float32)))
     cuts = [0.0, *cut_times(seen, 0.0, end, 0.5, 2.0), end]
     lengths = np.diff(cuts)
     assert (lengths[:-1] >= 0.499).all()
@@ -115,11 +115,11 @@ def test_a_recording_whose_end_is_missing_is_cut_up_to_its_end(recording):
     assert all(window.end - window.start <= 5 for window in windows)
 
 
-def test_glances_are_the_same_wherever_one_starts(recording):
-    every = list(glances(recording))
+def test_thumbnails_are_the_same_wherever_one_starts(recording):
+    every = list(thumbnails(recording))
     assert len(every) == 88
     for start in (0.3, 2.5, 7.126, 10.9):
-        late = list(glances(recording, start))
+        late = list(thumbnails(recording, start))
         assert [g.time for g in late] == [g.time for g in every if g.time >= start]
         assert all((a.picture == b.picture).all() for a, b in zip(reversed(late), reversed(every), strict=False))
 
@@ -128,9 +128,9 @@ def test_pieces_are_looked_at_as_one_recording(make_recording, recording, tmp_pa
     folder = tmp_path / "15s" / "video"
     make_recording(folder / "0000.mp4", [(4, 1, 1), (11, 2, 1)])
     shutil.copy(recording, folder / "0002.mp4")
-    seen = list(glances(folder))
+    seen = list(thumbnails(folder))
     assert [g.time for g in (seen[0], seen[120], seen[-1])] == [0, 30, 30 + 10.875]  # the second piece is missing
-    assert [g.time for g in glances(folder, 39.5)] == [g.time for g in seen if g.time >= 39.5]
+    assert [g.time for g in thumbnails(folder, 39.5)] == [g.time for g in seen if g.time >= 39.5]
     windows = list(change_windows(folder, 41.0, 3.0))
     assert windows[0] == Window(0.0, 4.0)
     assert near([w.start for w in windows if w.start > 31], [33, 35, 37, 38.5])

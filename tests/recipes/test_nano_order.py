@@ -10,8 +10,8 @@ import yaml
 
 import nano
 from egoinstructor.errors import InputError
-from simkitchen.dataset import SimulationReport
 from nano import REPOSITORY, Recipe
+from simkitchen.dataset import SimulationReport
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory):
-    from simkitchen.rendering import Settings
-    from simkitchen.screen import set_up_rendering
     from nano import Recipe, Scale
     from nano_steps.captioner import Sizes
+    from simkitchen.rendering import Settings
+    from simkitchen.screen import set_up_rendering
 
     set_up_rendering()  # before MuJoCo is imported, which chooses its way to render then
     out = tmp_path_factory.mktemp("nano")

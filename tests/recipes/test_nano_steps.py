@@ -16,15 +16,12 @@ from safetensors.torch import save_file
 from transformers import AutoTokenizer, ResNetConfig, ResNetModel
 
 from egoinstructor.checkpoints.loading import load
+from egoinstructor.data.metadata import read_metadata
 from egoinstructor.errors import CheckpointError, InputError
 from egoinstructor.model.tokenizer import SPECIAL_TOKENS
 from egoinstructor.retriever.frames import TowerFrameEncoder
 from egoinstructor.retriever.preprocessing import Preprocessing
-from simkitchen import names
-from simkitchen.catalogue import nouns
-from simkitchen.narration import ego_narration
 from egoinstructor.training.base_trainer import COMPLETE, WEIGHTS
-from egoinstructor.data.metadata import read_metadata
 from nano_steps import processes
 from nano_steps.captioner import Sizes, make_captioner
 from nano_steps.clips import is_invented, of_camera, read_clips
@@ -34,6 +31,9 @@ from nano_steps.episodes import Episodes, Mixture, fresh_names, renew
 from nano_steps.gate import same_verb_gate
 from nano_steps.shipping import queries_and_library, replace_folders
 from nano_steps.tokenizer import CAPTIONER, RETRIEVER, make_tokenizers
+from simkitchen import names
+from simkitchen.catalogue import nouns
+from simkitchen.narration import ego_narration
 
 INVENTED = [noun.name for noun in nouns().values() if noun.rule]
 NAME = re.compile(r"\b[bdfgjklmnprstvz][aeiou][bdfgklmnprstvz][aeiou][bdfgklmnprtvz]\b")

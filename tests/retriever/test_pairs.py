@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from egoinstructor.errors import InputError
 from egoinstructor.data.pairs import PairRecord, check_paired, draw_pair, read_pairs, write_pairs
+from egoinstructor.errors import InputError
 
 ORIGINAL = {
     "0": {"vid": "a", "uid": "u0", "start_second": 1.5, "end_second": "3", "text": "#C C cuts a leek", "noun": [7, 3, 7],

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from egoinstructor.errors import InputError
 from egoinstructor.data.vocabulary import Vocabulary, read_synonyms, sentence_encoder, similar_words
+from egoinstructor.errors import InputError
 
 words = st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 3))
 

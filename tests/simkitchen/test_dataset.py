@@ -15,17 +15,17 @@ import pytest
 
 from egoinstructor.cli import run as run_command
 from egoinstructor.cli import simulate as command
+from egoinstructor.data.metadata import read_metadata
+from egoinstructor.data.pairs import read_pairs
 from egoinstructor.errors import InputError
 from egoinstructor.library.sources.opening import open_source
-from egoinstructor.data.pairs import read_pairs
+from egoinstructor.video.decode import load_video, read_frames
 from simkitchen import dataset
 from simkitchen.catalogue import nouns, verb_id
 from simkitchen.encoding import SECONDS, write_clip
 from simkitchen.events import generate
 from simkitchen.metadata import REFERENCES, best_references, write_metadata
 from simkitchen.rendering import Settings
-from egoinstructor.data.metadata import read_metadata
-from egoinstructor.video.decode import load_video, read_frames
 
 EVENTS = list(generate("train", 60))
 

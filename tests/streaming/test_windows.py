@@ -10,8 +10,8 @@ import pytest
 
 from egoinstructor.errors import InputError
 from egoinstructor.records import Frames
-from egoinstructor.video.decode import load_video, probe
 from egoinstructor.streaming.windows import WindowCutter
+from egoinstructor.video.decode import load_video, probe
 
 
 def stream(count, rate, *, start=0.0):

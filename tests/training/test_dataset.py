@@ -10,11 +10,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from egoinstructor.data.metadata import read_metadata
 from egoinstructor.errors import InputError
 from egoinstructor.model.configuration import IGNORE
 from egoinstructor.training.dataset import CaptionDataset, Collator, Draw, EpochSampler
 from egoinstructor.training.failures import FailureLog, TrainingError
-from egoinstructor.data.metadata import read_metadata
 from egoinstructor.training.schedule import Schedule
 
 # ---------------------------------------------------------------------- which samples, when

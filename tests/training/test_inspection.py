@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from egoinstructor import problem_count as tally
-from egoinstructor.errors import InputError
+from egoinstructor import problem_count
 from egoinstructor.data import inspection
 from egoinstructor.data.inspection import inspect_metadata
+from egoinstructor.errors import InputError
 
 
 def segment(vid, start=0.5, end=1.5, answer="#C C cuts a leek"):
@@ -153,7 +153,7 @@ def test_only_segments_in_a_missing_piece_are_errors(inspect, media, videos):
 def test_many_faults_keep_their_count_and_few_examples(inspect):
     data = {f"E{n}": segment("a", 9, 10) for n in range(50)}
     found = inspect(data, {key: [] for key in data}).errors["impossible times"]
-    assert (found.count, len(found.examples)) == (50, tally.EXAMPLES)
+    assert (found.count, len(found.examples)) == (50, problem_count.EXAMPLES)
 
 
 def test_the_report_prints_and_is_json(inspect):

@@ -21,12 +21,12 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
+from egoinstructor.data.metadata import Sample
 from egoinstructor.model import EgoInstructorConfig, EgoInstructorForConditionalGeneration, EgoInstructorProcessor
 from egoinstructor.model.tokenizer import load_tokenizer
 from egoinstructor.training.arguments import parse
 from egoinstructor.training.callbacks import caption_sample
 from egoinstructor.training.dataset import CaptionDataset
-from egoinstructor.data.metadata import Sample
 from egoinstructor.training.run import build_trainer
 from egoinstructor.training.trainer import CaptionerTrainer
 

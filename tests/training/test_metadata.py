@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from egoinstructor.errors import InputError
 from egoinstructor.data.metadata import Candidate, clean_narration, read_metadata, read_splits
+from egoinstructor.errors import InputError
 
 
 def segment(vid, start=1.5, end=2.25, answer="#C C cuts a leek", **more):

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from egoinstructor.errors import InputError
 from egoinstructor.data.prepare import chunk_folder, resize_folder
 from egoinstructor.data.workers import Crash, run_each
+from egoinstructor.errors import InputError
 from egoinstructor.video.decode import read_frames
 
 RUN = """

@@ -9,8 +9,8 @@ import av
 import numpy as np
 import pytest
 
-from egoinstructor.errors import VideoError
 from egoinstructor.data.transcode import Chunk, Resize
+from egoinstructor.errors import VideoError
 from egoinstructor.video.decode import probe, read_frames
 
 CASES = Path(__file__).parents[1] / "data" / "cases"

@@ -10,8 +10,8 @@ import av
 import numpy as np
 import pytest
 
-from egoinstructor.errors import InputError, VideoError
 from egoinstructor.data.transcode import Chunk, Resize
+from egoinstructor.errors import InputError, VideoError
 from egoinstructor.video.decode import probe
 
 BFRAMES = {"preset": "veryfast", "g": "30", "sc_threshold": "0", "bf": "3"}

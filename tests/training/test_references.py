@@ -9,14 +9,14 @@ import pytest
 from rich.console import Console
 
 from egoinstructor import Clip
+from egoinstructor.data import references
+from egoinstructor.data.metadata import read_metadata
+from egoinstructor.data.references import ReferencesReport, prepare_references
 from egoinstructor.errors import InputError
 from egoinstructor.library.library import ExoLibrary
 from egoinstructor.library.records import ClipEntry
 from egoinstructor.library.references import Retrieval
 from egoinstructor.library.selection import SelectionRules
-from egoinstructor.data import references
-from egoinstructor.data.metadata import read_metadata
-from egoinstructor.data.references import ReferencesReport, prepare_references
 from egoinstructor.video.identity import content_digest
 
 

@@ -7,10 +7,10 @@ import json
 import pytest
 import torch
 
+from egoinstructor.data.pairs import PairRecord, read_pairs
 from egoinstructor.errors import InputError
 from egoinstructor.retriever.features import FeatureFolder
-from egoinstructor.retriever.loading import load_tokenizer
-from egoinstructor.data.pairs import PairRecord, read_pairs
+from egoinstructor.retriever.loading import load_text_tokenizer
 from egoinstructor.training.dataset import Draw
 from egoinstructor.training.failures import FailureLog, TrainingError
 from egoinstructor.training.retriever_arguments import RetrieverDataArguments, parse_retriever
@@ -30,7 +30,7 @@ def folder(views, tmp_path_factory):
 @pytest.fixture
 def dataset(folder):
     """A dataset, with changed records or options."""
-    tokenizer = load_tokenizer(folder / "tokenizer")
+    tokenizer = load_text_tokenizer(folder / "tokenizer")
 
     def dataset(ego=None, exo=None, **options):
         sides = [

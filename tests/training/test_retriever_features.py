@@ -10,12 +10,12 @@ import torch
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from egoinstructor.cli import prepare_features
+from egoinstructor.data import features as retriever_features
+from egoinstructor.data.features import encode_folder
 from egoinstructor.errors import InputError
 from egoinstructor.retriever.features import FeatureFolder
 from egoinstructor.retriever.frames import TowerFrameEncoder
 from egoinstructor.retriever.preprocessing import Preprocessing
-from egoinstructor.data import features as retriever_features
-from egoinstructor.data.features import encode_folder
 from egoinstructor.video.decode import read_frames
 
 

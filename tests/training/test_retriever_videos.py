@@ -16,9 +16,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from egoinstructor import open_retriever
+from egoinstructor.data.pairs import PairRecord, read_pairs
 from egoinstructor.errors import InputError
 from egoinstructor.records import Clip
-from egoinstructor.data.pairs import PairRecord, read_pairs
 from egoinstructor.retriever.preprocessing import Preprocessing
 from egoinstructor.training import frame_store
 from egoinstructor.training.augment import Augment, shifted

@@ -10,8 +10,8 @@ from egoinstructor.errors import InputError
 from egoinstructor.video import file, reader, timeline
 from egoinstructor.video.container import open_video
 from egoinstructor.video.decode import load_video, probe, read_frames
-from egoinstructor.video.timeline_cache import KeptTimelines
 from egoinstructor.video.sampling import exo_segment, linspace
+from egoinstructor.video.timeline_cache import TimelineCache
 
 REQUESTS = [list(range(90)), [89], [0], [60, 3, 3, 89, 60], [2, 40, 41, 88], list(range(0, 90, 7))]
 
@@ -145,7 +145,7 @@ def test_a_header_that_lies_about_times_is_found_out(long_gop, sequential, monke
         truth = timeline._from_index(video)
         return dataclasses.replace(truth, pts=range(truth.pts[0] + 7, truth.pts[-1] + 8, truth.pts.step))
 
-    monkeypatch.setattr(file, "_TIMELINES", KeptTimelines())
+    monkeypatch.setattr(file, "_TIMELINES", TimelineCache())
     monkeypatch.setattr(file, "read_timeline", lambda video, _: shifted(video))
     np.testing.assert_array_equal(read_frames(long_gop, [3, 80]).pixels, [sequential(long_gop)[i] for i in (3, 80)])
 

@@ -12,7 +12,7 @@ import pytest
 
 from egoinstructor.video import file, timeline
 from egoinstructor.video.decode import load_video, probe
-from egoinstructor.video.timeline_cache import KeptTimelines
+from egoinstructor.video.timeline_cache import TimelineCache
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def passes(monkeypatch):
     calls = []
     read = timeline.from_packets
     monkeypatch.setattr(timeline, "from_packets", lambda video: calls.append(1) or read(video))
-    monkeypatch.setattr(file, "_TIMELINES", KeptTimelines(2))
+    monkeypatch.setattr(file, "_TIMELINES", TimelineCache(2))
     return calls
 
 

@@ -17,7 +17,7 @@ import pytest
 if TYPE_CHECKING:
     from egoinstructor.library.library import ExoLibrary
     from egoinstructor.retriever.interface import Retriever
-    from egoinstructor.web.middleware import Guard
+    from egoinstructor.web.middleware import RequestMiddleware
     from egoinstructor.web.service import Service
 
 SAID = {"exo1": "open the microwave", "exo2": "cut the leek", "exo3": "stir the sauce"}
@@ -162,7 +162,7 @@ def library(copy_of: Callable[[Path], ExoLibrary], tmp_path: Path) -> ExoLibrary
 
 
 @contextmanager
-def _serving(app: Guard, service: Service) -> Iterator[Serving]:
+def _serving(app: RequestMiddleware, service: Service) -> Iterator[Serving]:
     from egoinstructor.web.server import bind, make_server, url_of
 
     ready = threading.Event()
@@ -189,6 +189,6 @@ class Serving:
 
 
 @pytest.fixture(scope="session")
-def serving() -> Callable[[Guard, Service], AbstractContextManager[Serving]]:
+def serving() -> Callable[[RequestMiddleware, Service], AbstractContextManager[Serving]]:
     """Runs a server in a thread, as long as a block lasts."""
     return _serving

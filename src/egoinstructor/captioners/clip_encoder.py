@@ -26,9 +26,9 @@ from egoinstructor.records import Clip
 from egoinstructor.retriever.interface import FrameSpec, Retriever
 from egoinstructor.retriever.opening import open_retriever
 from egoinstructor.retriever.preprocessing import Preprocessing
-from egoinstructor.video.prefetch import DECODE_THREADS, ahead
 from egoinstructor.video.decode import Sampling, load_video
 from egoinstructor.video.identity import content_identity
+from egoinstructor.video.prefetch import DECODE_THREADS, prefetch
 
 
 class Encoded(NamedTuple):
@@ -151,7 +151,7 @@ class ClipEncoder:
             )
 
         missing = [clip for clip, encoded in found.items() if encoded is None]
-        decoded = ahead(pixels, missing, threads=self.threads)
+        decoded = prefetch(pixels, missing, threads=self.threads)
         for clip, clip_pixels in zip(missing, decoded, strict=True):  # (F, 3, H, W)
             with fast_linears(self._model.device):
                 patches, pooled = self._model.read_frames(clip_pixels[None, None].to(self._model.device))

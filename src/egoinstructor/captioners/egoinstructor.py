@@ -15,33 +15,33 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from egoinstructor.captioners.clip_encoder import ClipEncoder
+from egoinstructor.captioners.reference_finder import SHOTS, FoundReferences, ReferenceFinder
 from egoinstructor.checkpoints.convert import load_original
 from egoinstructor.checkpoints.loading import find_captioner, load
-from egoinstructor.captioners.clip_encoder import ClipEncoder
 from egoinstructor.errors import InputError
 from egoinstructor.library.records import ClipEntry
 from egoinstructor.library.references import Retrieval
-from egoinstructor.streaming.captions import MAX_LATENCY, LiveCaptions
 from egoinstructor.model.calibration import Calibration
 from egoinstructor.model.device import place
+from egoinstructor.model.likeliest import all_references, likeliest_of, reference_subsets
 from egoinstructor.model.modeling import EgoInstructorForConditionalGeneration
 from egoinstructor.model.processing import EgoInstructorProcessor
 from egoinstructor.model.prompt import TRAINING, PromptPreset
 from egoinstructor.model.quantization import quantize_int8
-from egoinstructor.model.requests import Asked, Query, ask, ask_again
-from egoinstructor.model.likeliest import likeliest_of, readings, together
+from egoinstructor.model.requests import Query, Request, make_requests, with_some_references
 from egoinstructor.model.scores import WANTED, caption_scores
 from egoinstructor.model.streaming import texts_and_result
 from egoinstructor.records import Caption, Clip, Dropped, Frames, Reference
-from egoinstructor.captioners.reference_finder import SHOTS, Found, ReferenceFinder
 from egoinstructor.retriever.interface import Retriever
-from egoinstructor.video.decode import Sampling
+from egoinstructor.streaming.captions import MAX_LATENCY, LiveCaptions
 from egoinstructor.streaming.windows import NOMINAL_RATE, SECONDS, LiveFrames, WindowCutter
+from egoinstructor.video.decode import Sampling
 
 if TYPE_CHECKING:
     from egoinstructor.library.library import ExoLibrary
 
-__all__ = ["SHOTS", "Captioner", "Found", "Query"]
+__all__ = ["SHOTS", "Captioner", "FoundReferences", "Query"]
 
 
 class Captioner:
@@ -299,7 +299,7 @@ class Captioner:
             shots = None  # a library may have fewer
 
         reserve = generation.get("max_new_tokens") or self.model.generation_config.max_new_tokens
-        whole = ask(
+        whole = make_requests(
             self.processor,
             queries,
             shots=shots,
@@ -309,12 +309,14 @@ class Captioner:
             reserve=reserve,
         )
         ways = [
-            readings([reference.score for reference in one.references]) if likeliest else together(len(one.references))
+            reference_subsets([reference.score for reference in one.references])
+            if likeliest
+            else all_references(len(one.references))
             for one in whole
         ]
         turns = sorted((turn, row) for row, way in enumerate(ways) for turn in range(len(way)))
         tried = [
-            ask_again(self.processor, whole[row], ways[row][turn].places, preset=preset, reserve=reserve)
+            with_some_references(self.processor, whole[row], ways[row][turn].places, preset=preset, reserve=reserve)
             for turn, row in turns
         ]
         latents = None if blind else self._latents(tried, frames, preset.sampling, legacy_video_order)
@@ -334,7 +336,7 @@ class Captioner:
         ]
 
     def _write(
-        self, asked: Sequence[Asked], latents: list[list[Tensor]] | None, generation: dict[str, Any]
+        self, asked: Sequence[Request], latents: list[list[Tensor]] | None, generation: dict[str, Any]
     ) -> list[tuple[Caption, float]]:
         """A caption of each query, and the logarithm of its whole text's probability."""
         batch = self.processor([one.prompt for one in asked], latents=latents).to(self.model.device)
@@ -357,7 +359,7 @@ class Captioner:
         ]
 
     def _latents(
-        self, asked: Sequence[Asked], num_frames: int, sampling: Sampling, query_first: bool
+        self, asked: Sequence[Request], num_frames: int, sampling: Sampling, query_first: bool
     ) -> list[list[Tensor]]:
         """For each query the latents `(L, V)` of its clips, in the prompt's order; what references bring is not encoded."""
         given = {r.clip: r.latents for one in asked for r in one.references if r.latents is not None}
@@ -380,7 +382,7 @@ class Captioner:
         *,
         num_frames: int | None = None,
         sampling: Sampling = TRAINING.sampling,
-    ) -> list[Found]:
+    ) -> list[FoundReferences]:
         """The references of each ego clip out of a library, as `ReferenceFinder.find` gives them."""
         return self._finder.find(clips, library, shots, retrieval, num_frames=num_frames, sampling=sampling)
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from egoinstructor.captioners.clip_encoder import ClipEncoder
 from egoinstructor.errors import InputError, VideoError
-from egoinstructor.library.roots import entry_path
 from egoinstructor.library.records import ClipEntry, Hit
 from egoinstructor.library.references import Retrieval, find_references, gone
+from egoinstructor.library.roots import entry_path
 from egoinstructor.model.prompt import TRAINING
 from egoinstructor.records import Clip, Dropped, Reference
 from egoinstructor.video.decode import Sampling
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Found = tuple[tuple[Reference, ...], tuple[Dropped, ...]]
+FoundReferences = tuple[tuple[Reference, ...], tuple[Dropped, ...]]
 """References out of a library, most relevant first; and the hits that were passed over."""
 
 SHOTS = 4
@@ -52,7 +52,7 @@ class ReferenceFinder:
         *,
         num_frames: int | None = None,
         sampling: Sampling = TRAINING.sampling,
-    ) -> list[Found]:
+    ) -> list[FoundReferences]:
         """The references of each ego clip out of a library, their latents with them; and the hits that were passed over.
 
         Args:

@@ -12,8 +12,8 @@ from rich.progress import Progress
 
 from egoinstructor.cli.options import add_model_options, add_reading_options, open_named_or_published, seconds
 from egoinstructor.cli.retrieval import add_retrieval_options, check_library_given, library_options
-from egoinstructor.errors import InputError
 from egoinstructor.data.inference_file import read_inference_file
+from egoinstructor.errors import InputError
 from egoinstructor.records import Caption, Clip, Reference
 
 

@@ -62,11 +62,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Caption what is not yet captioned, score, write and print."""
+    from egoinstructor.data.metadata import read_metadata
     from egoinstructor.evaluation.captions.results import left_out, score_run, write_rows
     from egoinstructor.evaluation.captions.run import gather, settings_of
     from egoinstructor.evaluation.captions.workers import caption_all
     from egoinstructor.evaluation.page import write_page
-    from egoinstructor.data.metadata import read_metadata
 
     check(arguments)
     options = scoring(arguments)
@@ -138,12 +138,12 @@ def open_writer(arguments: argparse.Namespace, samples: Sequence[Sample], rank: 
     Raises:
         InputError: the options name none, or what they name can't be opened.
     """
+    from egoinstructor.data.actions import MODEL
     from egoinstructor.evaluation.captions.conditions import candidates_for
     from egoinstructor.evaluation.captions.run import describe
     from egoinstructor.evaluation.captions.workers import share_machine
     from egoinstructor.evaluation.captions.writer import CaptionWriter
     from egoinstructor.library.library import ExoLibrary
-    from egoinstructor.data.actions import MODEL
 
     asked = condition(arguments)
     found = None

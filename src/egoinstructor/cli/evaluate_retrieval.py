@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from egoinstructor.data.clips import ClipSource
     from egoinstructor.evaluation.report import RetrievalReport
     from egoinstructor.retriever.interface import Retriever, View
-    from egoinstructor.video.folder import Progress
+    from egoinstructor.video.folder import ProgressCallback
 
 CLIPS = ("ego_pairs", "exo_pairs", "ego_features", "exo_features", "ego_videos", "exo_videos", "questions", "retriever")
 MATRICES = ("queries", "gallery", "query_labels", "gallery_labels", "relevancy")
@@ -96,11 +96,11 @@ def _matrices(report: RetrievalReport, arguments: argparse.Namespace) -> None:
     evaluate_matrices(report, queries, gallery, labels, relevancy)
 
 
-def _clips(report: RetrievalReport, arguments: argparse.Namespace, progress: Progress) -> None:
+def _clips(report: RetrievalReport, arguments: argparse.Namespace, progress: ProgressCallback) -> None:
+    from egoinstructor.data.pairs import read_pairs
     from egoinstructor.evaluation.multiple_choice import read_questions
     from egoinstructor.evaluation.retrieval_run import evaluate_choices, evaluate_pairs
     from egoinstructor.retriever.opening import open_retriever
-    from egoinstructor.data.pairs import read_pairs
 
     files = {"ego": arguments.ego_pairs, "exo": arguments.exo_pairs}
     if arguments.benchmark and (arguments.questions or any(files.values())):
@@ -136,10 +136,10 @@ def _clips(report: RetrievalReport, arguments: argparse.Namespace, progress: Pro
 
 
 def _benchmark(
-    report: RetrievalReport, arguments: argparse.Namespace, retriever: Retriever, progress: Progress
+    report: RetrievalReport, arguments: argparse.Namespace, retriever: Retriever, progress: ProgressCallback
 ) -> None:
-    from egoinstructor.evaluation.benchmark_run import evaluate_benchmark
     from egoinstructor.data.benchmarks import BENCHMARKS
+    from egoinstructor.evaluation.benchmark_run import evaluate_benchmark
     from egoinstructor.evaluation.matrices import read_relevancy
 
     name, path = arguments.benchmark

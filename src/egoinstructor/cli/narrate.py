@@ -22,7 +22,7 @@ from egoinstructor.cli.options import (
 from egoinstructor.cli.retrieval import add_retrieval_options, check_library_given, library_options
 
 if TYPE_CHECKING:
-    from egoinstructor.narration.narrate import Progress, Report
+    from egoinstructor.narration.narrate import NarrationProgress, Report
     from egoinstructor.narration.tracks import Files
 
 _WINDOWS = ("overlap", "cut", "start", "end", "threshold")
@@ -73,8 +73,8 @@ def run(arguments: argparse.Namespace) -> None:
     import torch
 
     from egoinstructor.assets import shipped
-    from egoinstructor.narration.options import NarrationOptions, default_seconds
     from egoinstructor.narration.narrate import narrate
+    from egoinstructor.narration.options import NarrationOptions, default_seconds
     from egoinstructor.narration.timeline import write_timeline
     from egoinstructor.narration.tracks import Files
     from egoinstructor.video.decode import probe
@@ -95,8 +95,8 @@ def run(arguments: argparse.Namespace) -> None:
     files = Files(_prefix(arguments.out, recording))
     console = Console()
 
-    def work(progress: Callable[[Progress], None]) -> Report:
-        def show(now: Progress) -> None:
+    def work(progress: Callable[[NarrationProgress], None]) -> Report:
+        def show(now: NarrationProgress) -> None:
             progress(now)
             if arguments.json:
                 for line in now.segments:
@@ -132,10 +132,10 @@ def _prefix(out: str | None, recording: Path) -> Path:
     return Path(out) / name if out.endswith("/") or Path(out).is_dir() else Path(out)
 
 
-def _under_a_bar(work: Callable[[Callable[[Progress], None]], Report]) -> Report:
+def _under_a_bar(work: Callable[[Callable[[NarrationProgress], None]], Report]) -> Report:
     """A bar on standard error: the last caption, how far it is, × real time, and the time that is left."""
     from egoinstructor.narration.captions import Segment
-    from egoinstructor.narration.tracks import clock
+    from egoinstructor.narration.tracks import timestamp
 
     columns = (
         TextColumn("{task.fields[at]}", markup=False),
@@ -146,14 +146,14 @@ def _under_a_bar(work: Callable[[Callable[[Progress], None]], Report]) -> Report
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None, at="narrating", speed="")
 
-        def show(now: Progress) -> None:
+        def show(now: NarrationProgress) -> None:
             captions = [line.caption for line in now.segments if isinstance(line, Segment)]
             bar.update(
                 task,
                 completed=now.done,
                 total=now.total,
-                at=f"{clock(now.done)[:-4]} of {clock(now.total)[:-4]}",
-                speed="" if now.eta is None else f"× {now.speed:.1f} real time, {clock(now.eta)[:-4]} left",
+                at=f"{timestamp(now.done)[:-4]} of {timestamp(now.total)[:-4]}",
+                speed="" if now.eta is None else f"× {now.speed:.1f} real time, {timestamp(now.eta)[:-4]} left",
                 description=captions[-1][:60] if captions else None,
             )
 

@@ -109,8 +109,8 @@ def run_inspect(arguments: argparse.Namespace) -> None:
 
 def run_pairs(arguments: argparse.Namespace) -> None:
     """Pair."""
-    from egoinstructor.data.mining_run import mine_pairs
     from egoinstructor.data.actions import MODEL, Tagger
+    from egoinstructor.data.mining_run import mine_pairs
     from egoinstructor.data.vocabulary import SIMILAR, sentence_encoder
 
     if arguments.similar is not None and not arguments.encoder:

@@ -29,8 +29,8 @@ def encode(arguments: argparse.Namespace) -> Any:
     Returns:
         The report.
     """
-    from egoinstructor.retriever.frames import TowerFrameEncoder
     from egoinstructor.data.features import encode_folder
+    from egoinstructor.retriever.frames import TowerFrameEncoder
 
     quiet_transformers()
     encoder = TowerFrameEncoder.from_pretrained(

@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
-    from egoinstructor.video.folder import Progress as Report
+    from egoinstructor.video.folder import ProgressCallback
 
 Result = TypeVar("Result")
 
 
-def with_progress(work: Callable[[Report], Result], task: str) -> Result:
+def with_progress(work: Callable[[ProgressCallback], Result], task: str) -> Result:
     """Do the work under a bar with the time that has passed and the time that is left.
 
     Args:

@@ -69,8 +69,8 @@ def scoring(arguments: argparse.Namespace) -> dict[str, Any]:
         InputError: `--metrics` without a name, or with one that there isn't.
     """
     from egoinstructor.cli.options import quiet_transformers
-    from egoinstructor.evaluation.metrics.captions import DEFAULT_METRICS, check_metrics
     from egoinstructor.data.actions import MODEL
+    from egoinstructor.evaluation.metrics.captions import DEFAULT_METRICS, check_metrics
 
     metrics = DEFAULT_METRICS
     if arguments.metrics is not None and not (metrics := tuple(filter(None, arguments.metrics.split(",")))):

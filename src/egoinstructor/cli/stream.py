@@ -20,7 +20,7 @@ from egoinstructor.cli.retrieval import add_retrieval_options, check_library_giv
 
 if TYPE_CHECKING:
     from egoinstructor.streaming.captions import LiveCaption, LiveCaptions
-    from egoinstructor.streaming.sources import Source
+    from egoinstructor.streaming.sources import StreamSource
 
 
 def add(commands: Any) -> None:
@@ -66,17 +66,17 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Print captions until the stream is over or interrupted, then the totals."""
     from egoinstructor.narration.options import default_seconds
-    from egoinstructor.streaming.sources import check_source, open_source
+    from egoinstructor.streaming.sources import check_stream, open_stream
 
     check_library_given(arguments, shots=True)
     check_download(arguments)
-    check_source(arguments.stream, arguments.allow_host)  # before a model is opened, which may take long
+    check_stream(arguments.stream, arguments.allow_host)  # before a model is opened, which may take long
     captioner = open_named_or_published(arguments)
     found = library_options(arguments, captioner)
     console = Console()
     captions = None
     try:
-        with open_source(
+        with open_stream(
             arguments.stream,
             allow_hosts=arguments.allow_host,
             paced=arguments.paced,
@@ -118,7 +118,7 @@ def _show(live: LiveCaption, console: Console, *, as_json: bool) -> None:
     console.print(f"[bold]{escape(live.text)}[/bold]  [dim]{times}[/dim]", highlight=False, soft_wrap=True)
 
 
-def _finish(captions: LiveCaptions, source: Source, console: Console, *, as_json: bool) -> None:
+def _finish(captions: LiveCaptions, source: StreamSource, console: Console, *, as_json: bool) -> None:
     totals = captions.totals
     if as_json:
         more = {"damaged_frames": source.damaged, "reconnected": source.reconnected}

@@ -13,7 +13,7 @@ from egoinstructor.cli.progress import with_progress
 
 if TYPE_CHECKING:
     from egoinstructor.training.arguments import Arguments
-    from egoinstructor.video.folder import Progress
+    from egoinstructor.video.folder import ProgressCallback
 
 
 def evaluate(
@@ -70,7 +70,7 @@ def evaluate(
     out = folder / f"test-{name}"
     writer = CaptionWriter(condition, samples, captioner)
 
-    def caption(progress: Progress) -> None:
+    def caption(progress: ProgressCallback) -> None:
         with ExitStack() as stack:
             with options.main_process_first(local=False):
                 if rank == 0:

@@ -8,6 +8,6 @@ Every error is a `ClientError` with the server's message.
 """
 
 from egoinstructor.client.client import Client, ClientError
-from egoinstructor.client.records import Captioned, Found, Health, Narration, OwnReference, Video
+from egoinstructor.client.records import CaptionResult, FoundClip, Health, Narration, OwnReference, Video
 
-__all__ = ["Captioned", "Client", "ClientError", "Found", "Health", "Narration", "OwnReference", "Video"]
+__all__ = ["CaptionResult", "Client", "ClientError", "FoundClip", "Health", "Narration", "OwnReference", "Video"]

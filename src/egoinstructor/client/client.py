@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
-from egoinstructor.client.records import Captioned, Found, Health, Narration, OwnReference, Video, record
+from egoinstructor.client.records import CaptionResult, FoundClip, Health, Narration, OwnReference, Video, record
 from egoinstructor.errors import EgoInstructorError, require_extra
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class Client:
         num_beams: int = 3,
         references: Sequence[str] | None = None,
         own: Sequence[OwnReference] = (),
-    ) -> Captioned:
+    ) -> CaptionResult:
         """Caption a segment of a video that was sent.
 
         Args:
@@ -143,8 +143,8 @@ class Client:
             "own": [asdict(one) for one in own],
         }
         answer = self._send("POST", "/v1/caption", json=body).json()
-        found = tuple(record(Found, one) for one in answer.pop("references"))
-        return record(Captioned, answer | {"references": found})
+        found = tuple(record(FoundClip, one) for one in answer.pop("references"))
+        return record(CaptionResult, answer | {"references": found})
 
     def search(
         self,
@@ -155,7 +155,7 @@ class Client:
         end: float | None = None,
         k: int = 10,
         source: str | None = None,
-    ) -> list[Found]:
+    ) -> list[FoundClip]:
         """Find the library's clips that are nearest to a text, to a segment of a video that was sent, or to both.
 
         Args:
@@ -170,7 +170,7 @@ class Client:
             ClientError: the server refuses it.
         """
         body = {"text": text, "video": video, "start": start, "end": end, "k": k, "source": source}
-        return [record(Found, one) for one in self._send("POST", "/v1/search", json=body).json()["clips"]]
+        return [record(FoundClip, one) for one in self._send("POST", "/v1/search", json=body).json()["clips"]]
 
     def narrate(self, video: str, *, every: float = 1.0, **options: Any) -> Iterator[Narration]:
         """Narrate a whole recording that was sent: how far it is, again and again, until it is over.

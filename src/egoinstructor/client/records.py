@@ -24,7 +24,7 @@ class Video:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundClip:
     """A how-to clip.
 
     Args:
@@ -49,7 +49,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Captioned:
+class CaptionResult:
     """A caption.
 
     Args:
@@ -63,7 +63,7 @@ class Captioned:
     caption: str
     score: float | None
     confidence: float | None
-    references: tuple[Found, ...]
+    references: tuple[FoundClip, ...]
     seconds: float
 
 

@@ -20,8 +20,8 @@ from pathlib import Path, PurePath
 from typing import Any, Literal, get_args
 
 from egoinstructor import fields
-from egoinstructor.errors import InputError
 from egoinstructor.data.clips import Span
+from egoinstructor.errors import InputError
 from egoinstructor.retriever.interface import View
 
 Benchmark = Literal["ek100-mir", "youcook2", "charades-ego", "egolearner"]
@@ -32,7 +32,7 @@ _SUFFIXES = (".mp4", ".mkv", ".webm")
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class NarratedSpan:
     """Clips and texts.
 
     Args:
@@ -61,7 +61,7 @@ class Choice:
     answer: int
 
 
-def read_youcook2(path: str | os.PathLike[str]) -> Told:
+def read_youcook2(path: str | os.PathLike[str]) -> NarratedSpan:
     """Exo clips, each with its text.
 
     Raises:
@@ -77,7 +77,7 @@ def read_youcook2(path: str | os.PathLike[str]) -> Told:
         return (f"{task}/{name}", start, end), fields.text(record, "text", where)
 
     rows = _numbered(path, clip)
-    return Told([span for span, _ in rows], [text for _, text in rows])
+    return NarratedSpan([span for span, _ in rows], [text for _, text in rows])
 
 
 def read_charades_ego(path: str | os.PathLike[str]) -> tuple[list[Span], list[Span]]:
@@ -120,7 +120,7 @@ def read_egolearner(path: str | os.PathLike[str]) -> list[Choice]:
     return _numbered(path, question)
 
 
-def read_ek100_mir(path: str | os.PathLike[str]) -> Told:
+def read_ek100_mir(path: str | os.PathLike[str]) -> NarratedSpan:
     """Ego clips of the CSV, and the sentences of the CSV of sentences beside it.
 
     Raises:
@@ -132,7 +132,7 @@ def read_ek100_mir(path: str | os.PathLike[str]) -> Told:
         for where, row in _csv_rows(path, ("video_id", "start_timestamp", "stop_timestamp"))
     ]
     beside = path.with_name(f"{path.stem}_sentence.csv")
-    return Told(clips, [row["narration"] for _, row in _csv_rows(beside, ("narration",))])
+    return NarratedSpan(clips, [row["narration"] for _, row in _csv_rows(beside, ("narration",))])
 
 
 def _numbered(path: str | os.PathLike[str], read: Callable[[dict[str, Any], str], Any]) -> list[Any]:

@@ -20,7 +20,7 @@ from egoinstructor.retriever.cross_view_retriever import CrossViewRetriever
 from egoinstructor.retriever.features import FeatureFolder
 from egoinstructor.retriever.interface import Retriever, View
 from egoinstructor.video.decode import probe
-from egoinstructor.video.folder import Progress, VideoFolder
+from egoinstructor.video.folder import ProgressCallback, VideoFolder
 
 CLIPS_PER_PASS = 64
 """Clips that are read and embedded between two reports of progress."""
@@ -119,7 +119,7 @@ class Embedded:
     failures: dict[int, str]
 
 
-def embed_clips(spans: Sequence[Span], source: ClipSource, progress: Progress | None = None) -> Embedded:
+def embed_clips(spans: Sequence[Span], source: ClipSource, progress: ProgressCallback | None = None) -> Embedded:
     """Embed clips; one that can't be read costs no other.
 
     Args:

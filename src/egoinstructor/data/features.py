@@ -21,12 +21,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from egoinstructor.data.prepare import PrepareReport
 from egoinstructor.errors import InputError, VideoError
 from egoinstructor.records import Clip
 from egoinstructor.retriever.frames import TowerFrameEncoder
-from egoinstructor.data.prepare import PrepareReport
 from egoinstructor.video.decode import probe
-from egoinstructor.video.folder import Progress, find_videos
+from egoinstructor.video.folder import ProgressCallback, find_videos
 from egoinstructor.video.identity import content_identity
 
 SECONDS_PER_READ = 60
@@ -40,7 +40,7 @@ def encode_folder(
     out: str | os.PathLike[str],
     encoder: TowerFrameEncoder,
     *,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> PrepareReport:
     """Encode every video in a folder; a folder of pieces (`0000.mp4`, …) is one video.
 

@@ -15,13 +15,13 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
 from rich.table import Table
 
-from egoinstructor.errors import InputError
-from egoinstructor.records import Clip
-from egoinstructor.problem_count import Tally
 from egoinstructor.data.metadata import Entry, Metadata, clean_narration, read_splits
+from egoinstructor.errors import InputError
+from egoinstructor.problem_count import ProblemCount
+from egoinstructor.records import Clip
 from egoinstructor.video.chunked import open_pieces
 from egoinstructor.video.decode import probe
-from egoinstructor.video.folder import Progress, VideoFolder
+from egoinstructor.video.folder import ProgressCallback, VideoFolder
 from egoinstructor.video.sampling import clip_span
 
 
@@ -59,8 +59,8 @@ class InspectReport:
     """
 
     splits: Mapping[str, Totals]
-    errors: Mapping[str, Tally]
-    warnings: Mapping[str, Tally]
+    errors: Mapping[str, ProblemCount]
+    warnings: Mapping[str, ProblemCount]
 
     @property
     def ok(self) -> bool:
@@ -94,7 +94,7 @@ def inspect_metadata(
     use_chat: bool = False,
     clean: bool = False,
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> InspectReport:
     """Check metadata against the videos on disk. Each video is opened once.
 
@@ -136,14 +136,14 @@ class _Inspector:
     """Judges segments, each once however many samples list it, and keeps what it found."""
 
     def __init__(self, ego: VideoFolder, exo: VideoFolder, use_chat: bool, clean: bool) -> None:
-        self.errors: dict[str, Tally] = {}
-        self.warnings: dict[str, Tally] = {}
+        self.errors: dict[str, ProblemCount] = {}
+        self.warnings: dict[str, ProblemCount] = {}
         self._ego, self._exo, self._use_chat, self._clean = ego, exo, use_chat, clean
         self._videos: dict[Path, _Video] = {}
         self._judged: dict[tuple[Path, str], bool] = {}  # by root and id: whether it is usable
         self._splits: dict[str, Path] = {}  # of each ego id
 
-    def look(self, splits: Iterable[Metadata], workers: int, progress: Progress | None) -> None:
+    def look(self, splits: Iterable[Metadata], workers: int, progress: ProgressCallback | None) -> None:
         """Open every video that the splits name."""
         paths: dict[Path, None] = {}
         for split in splits:
@@ -235,10 +235,10 @@ class _Inspector:
         return None
 
     def _error(self, kind: str, case: str) -> None:
-        self.errors.setdefault(kind, Tally()).add(case)
+        self.errors.setdefault(kind, ProblemCount()).add(case)
 
     def _warn(self, kind: str, case: str) -> None:
-        self.warnings.setdefault(kind, Tally()).add(case)
+        self.warnings.setdefault(kind, ProblemCount()).add(case)
 
 
 def _look(path: Path) -> _Video:

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from egoinstructor import fields
-from egoinstructor.errors import InputError
 from egoinstructor.data.actions import clean_narration as clean_narration
+from egoinstructor.errors import InputError
 from egoinstructor.video.folder import VideoFolder
 
 INSTRUCTION = "Describe the main action in the video."

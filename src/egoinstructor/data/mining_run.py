@@ -19,19 +19,19 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from egoinstructor.errors import InputError
-from egoinstructor.files import whole_file
-from egoinstructor.data.mining import TOP_K, Actions, match
 from egoinstructor.data.actions import Action
+from egoinstructor.data.mining import TOP_K, Actions, match
 from egoinstructor.data.pairs import PairRecord, read_pairs, write_pairs
-from egoinstructor.data.vocabulary import SIMILAR, Kind, Synonyms, Vocabulary, read_synonyms, similar_words
-from egoinstructor.video.folder import Progress
+from egoinstructor.data.vocabulary import SIMILAR, Synonyms, Vocabulary, WordKind, read_synonyms, similar_words
+from egoinstructor.errors import InputError
+from egoinstructor.files import atomic_file
+from egoinstructor.video.folder import ProgressCallback
 
 FORMAT = 1  # raise it when the same narrations would give other actions
 PORTION = 20_000
 """Narrations that are read between two saves: some 20 s."""
 
-_PLACES: dict[Kind, int] = {"verbs": 0, "nouns": 1}  # in an action
+_PLACES: dict[WordKind, int] = {"verbs": 0, "nouns": 1}  # in an action
 
 
 class ActionReader(Protocol):
@@ -109,7 +109,7 @@ def mine_pairs(
     similar: float = SIMILAR,
     top_k: int = TOP_K,
     replace_lists: bool = False,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> MiningReport:
     """Read both files' narrations and pair what shares an action.
 
@@ -179,7 +179,7 @@ def mine_pairs(
 
 
 def _read_narrations(
-    texts: Iterable[str], out: Path, tagger: ActionReader, progress: Progress | None
+    texts: Iterable[str], out: Path, tagger: ActionReader, progress: ProgressCallback | None
 ) -> dict[str, list[Action]]:
     """The actions of each narration, in portions of which those that were read before are not read again."""
     folder = out / ".narrations"
@@ -220,5 +220,5 @@ def _rules(
 
 
 def _write_json(path: Path, content: Any) -> None:
-    with whole_file(path) as partial:
+    with atomic_file(path) as partial:
         partial.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")

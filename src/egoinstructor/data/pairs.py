@@ -18,7 +18,7 @@ from typing import Any, cast
 
 from egoinstructor import fields
 from egoinstructor.errors import InputError
-from egoinstructor.files import whole_file
+from egoinstructor.files import atomic_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def write_pairs(path: str | os.PathLike[str], records: Iterable[PairRecord]) -> 
     Raises:
         InputError: it can't be written.
     """
-    with whole_file(Path(path)) as partial, partial.open("w", encoding="utf-8") as file:
+    with atomic_file(Path(path)) as partial, partial.open("w", encoding="utf-8") as file:
         file.write("{")
         for index, record in enumerate(records):
             separator = ",\n" if index else "\n"

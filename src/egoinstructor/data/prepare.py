@@ -23,11 +23,11 @@ from typing import Any
 
 import av
 
-from egoinstructor.errors import InputError
-from egoinstructor.files import Journal, one_run
 from egoinstructor.data.transcode import Chunk, Operation, Resize
 from egoinstructor.data.workers import Crash, run_each
-from egoinstructor.video.folder import Progress, find_videos
+from egoinstructor.errors import InputError
+from egoinstructor.files import JsonlLog, exclusive
+from egoinstructor.video.folder import ProgressCallback, find_videos
 
 FORMAT = 1  # raise it when the same settings would write something else
 FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -76,7 +76,7 @@ def resize_folder(
     *,
     shorter_side: int = 320,
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> PrepareReport:
     """Make every video in a folder smaller: `source/a/b.mkv` becomes `out/a/b.mp4`.
 
@@ -100,7 +100,7 @@ def chunk_folder(
     seconds_per_chunk: int = 300,
     fps: int = 30,
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> PrepareReport:
     """Cut every video in a folder into pieces: `source/a.mp4` becomes `out/a/0000.mp4`, `out/a/0001.mp4`, ….
 
@@ -140,7 +140,7 @@ class _Outcome:
 
 
 def _prepare(
-    operation: Operation, source: Path, out: Path, workers: int | None, progress: Progress | None
+    operation: Operation, source: Path, out: Path, workers: int | None, progress: ProgressCallback | None
 ) -> PrepareReport:
     workers = workers if workers is not None else os.cpu_count() or 1
     if workers < 1:
@@ -182,7 +182,7 @@ def _exclusive(out: Path) -> Iterator[Path]:
     state = out / ".prepare"
     partial = state / "partial"
     try:
-        with one_run(out, state / "lock"):
+        with exclusive(out, state / "lock"):
             _remove(partial)
             partial.mkdir()
             try:
@@ -274,7 +274,7 @@ class _Manifest:
     """What is finished: a line an output, the last one counts."""
 
     def __init__(self, path: Path) -> None:
-        self._journal = Journal(path)
+        self._journal = JsonlLog(path)
         self._notes = {line["output"]: line for line in self._journal.lines}
 
     def finished(self, job: _Job, out: Path) -> bool:

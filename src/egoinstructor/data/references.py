@@ -17,16 +17,16 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
 
+from egoinstructor.data.metadata import INSTRUCTION, Metadata, Sample
 from egoinstructor.errors import InputError, VideoError
-from egoinstructor.files import Journal, whole_file
+from egoinstructor.files import JsonlLog, atomic_file
 from egoinstructor.library.library import ExoLibrary
 from egoinstructor.library.records import Hit
 from egoinstructor.library.references import Retrieval, find_references
 from egoinstructor.library.selection import Selection
 from egoinstructor.records import Clip
-from egoinstructor.data.metadata import INSTRUCTION, Metadata, Sample
 from egoinstructor.video.decode import probe
-from egoinstructor.video.folder import Progress
+from egoinstructor.video.folder import ProgressCallback
 
 REFERENCES = 15
 """References of a sample in the published lists."""
@@ -85,7 +85,7 @@ def prepare_references(
     datapath_exo: Path | None = None,
     count: int = REFERENCES,
     retrieval: Retrieval | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> ReferencesReport:
     """Find each ego clip's references and write `instructions.json` and `config.json`; go on where a run was stopped.
 
@@ -112,7 +112,7 @@ def prepare_references(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{out} can't be made: {error}. Name another folder.") from error
-    journal = Journal(out / JOURNAL)
+    journal = JsonlLog(out / JOURNAL)
     settings = {
         "library": library.identity.as_dict(),
         "clips": len(library),
@@ -161,7 +161,7 @@ def _exo_root(library: ExoLibrary, given: Path | None) -> Path:
     return Path(next(iter(roots.values())))
 
 
-def _check_settings(journal: Journal, digest: str, out: Path) -> None:
+def _check_settings(journal: JsonlLog, digest: str, out: Path) -> None:
     if not journal.lines:
         _note(journal, [{"settings": digest}], out)
     elif journal.lines[0].get("settings") != digest:
@@ -170,7 +170,7 @@ def _check_settings(journal: Journal, digest: str, out: Path) -> None:
         )
 
 
-def _note(journal: Journal, lines: Iterable[dict[str, Any]], out: Path) -> None:
+def _note(journal: JsonlLog, lines: Iterable[dict[str, Any]], out: Path) -> None:
     try:
         journal.add(*lines)
     except OSError as error:
@@ -243,7 +243,7 @@ def _write(out: Path, metadata: Metadata, samples: Iterable[Sample], found: Mapp
             segment = {name: reference[name] for name in ("vid", "uid", "start_second", "end_second")}
             data[key] = _record(INSTRUCTION, reference["text"], reference["text"], segment, [])
     for name, value in (("instructions.json", {"data": data}), ("config.json", config)):
-        with whole_file(out / name) as partial:
+        with atomic_file(out / name) as partial:
             partial.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
 
 

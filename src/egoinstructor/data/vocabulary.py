@@ -18,7 +18,7 @@ from torch import Tensor
 from egoinstructor import fields
 from egoinstructor.errors import InputError
 
-Kind = Literal["verbs", "nouns"]
+WordKind = Literal["verbs", "nouns"]
 Synonyms = Mapping[str, str]
 """For a word the one that it counts as."""
 
@@ -60,7 +60,7 @@ class Vocabulary:
         return [{"id": i, "name": n, "words": w} for i, (n, w) in enumerate(zip(self.names, members, strict=True))]
 
 
-def read_synonyms(path: str | Path) -> dict[Kind, Synonyms]:
+def read_synonyms(path: str | Path) -> dict[WordKind, Synonyms]:
     """A list that somebody wrote: `{"verbs": {"take": ["grab", "pick up"]}, "nouns": {"cup": ["mug"]}}`.
 
     Raises:
@@ -68,7 +68,7 @@ def read_synonyms(path: str | Path) -> dict[Kind, Synonyms]:
     """
     path = Path(path)
     content = fields.only(fields.read_object(path), ("verbs", "nouns"), str(path))
-    found: dict[Kind, Synonyms] = {}
+    found: dict[WordKind, Synonyms] = {}
     for kind in ("verbs", "nouns"):
         stands: dict[str, str] = {}
         groups = fields.as_object(content.get(kind, {}), f"{path}: {kind}")
@@ -86,7 +86,7 @@ def read_synonyms(path: str | Path) -> dict[Kind, Synonyms]:
 def similar_words(
     counts: Mapping[str, int],
     encode: Callable[[Sequence[str]], Tensor],
-    kind: Kind,
+    kind: WordKind,
     *,
     threshold: float = SIMILAR,
     known: Synonyms | None = None,
@@ -132,11 +132,11 @@ def sentence_encoder(where: str | Path) -> Callable[[Sequence[str]], Tensor]:
     """
     from transformers import AutoModel
 
-    from egoinstructor.retriever.loading import find_model, load_model, load_tokenizer
+    from egoinstructor.retriever.loading import find_model, load_model, load_text_tokenizer
 
     folder = find_model(where)
     model: Any = load_model(AutoModel, folder, torch.float32)
-    tokenizer = load_tokenizer(folder)
+    tokenizer = load_text_tokenizer(folder)
 
     @torch.inference_mode()
     def encode(texts: Sequence[str]) -> Tensor:

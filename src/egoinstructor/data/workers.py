@@ -1,4 +1,4 @@
-"""Jobs in processes of their own: a job that crashes, or eats the memory, takes nobody with it."""
+"""Run each job in a worker process, so that one that crashes or exhausts the memory costs no other."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
-from egoinstructor.files import undisturbed
+from egoinstructor.engine.signals import deferred_interrupt
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -45,7 +45,7 @@ def run_each(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -
     try:
         while True:
             for job in islice(waiting, workers - len(running)):
-                with undisturbed():  # a process that is started is noted, and so is stopped
+                with deferred_interrupt():  # a process that is started is noted, and so is stopped
                     receiver, sender = context.Pipe(duplex=False)
                     process = context.Process(target=_run, args=(sender, work, job), daemon=True)
                     process.start()

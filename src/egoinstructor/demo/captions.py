@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from egoinstructor.captioners.egoinstructor import SHOTS, Captioner
-from egoinstructor.demo.queries import Query
+from egoinstructor.demo.queries import DemoClip
 from egoinstructor.library.library import ExoLibrary
 from egoinstructor.records import Caption
 
@@ -16,7 +16,7 @@ from egoinstructor.records import Caption
 class Answer:
     """A query with its two captions."""
 
-    query: Query
+    query: DemoClip
     found: Caption
     alone: Caption
 
@@ -55,7 +55,7 @@ class Count:
         }
 
 
-def answers(captioner: Captioner, library: ExoLibrary, queries: Iterable[Query]) -> Iterator[Answer]:
+def answers(captioner: Captioner, library: ExoLibrary, queries: Iterable[DemoClip]) -> Iterator[Answer]:
     """Caption each query; its vision pass serves the search and both captions.
 
     Args:

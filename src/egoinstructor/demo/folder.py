@@ -9,7 +9,7 @@ from pathlib import Path
 
 from egoinstructor.assets import demo_files
 from egoinstructor.errors import InputError
-from egoinstructor.files import whole_file
+from egoinstructor.files import atomic_file
 
 MARKER = ".egoinstructor-demo"
 PAGE, SHEET = "index.html", "contact_sheet.png"
@@ -91,5 +91,5 @@ class DemoFolder:
         Raises:
             InputError: it can't be written.
         """
-        with whole_file(file) as partial:
+        with atomic_file(file) as partial:
             partial.write_bytes(content)

@@ -14,7 +14,7 @@ from egoinstructor.video.decode import probe
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class DemoClip:
     """An ego clip to caption.
 
     Args:
@@ -30,7 +30,7 @@ class Query:
     bucket: str = ""
 
 
-def shipped_queries() -> list[Query]:
+def shipped_queries() -> list[DemoClip]:
     """The clips that come with the package.
 
     Raises:
@@ -43,10 +43,10 @@ def shipped_queries() -> list[Query]:
         raise InputError(
             f"the demo's files are not in this installation: {error}. Install egoinstructor anew."
         ) from error
-    return [Query(Clip(folder / one["video"]), one["video"], one["caption"], one["bucket"]) for one in clips]
+    return [DemoClip(Clip(folder / one["video"]), one["video"], one["caption"], one["bucket"]) for one in clips]
 
 
-def own_queries(videos: Sequence[str]) -> list[Query]:
+def own_queries(videos: Sequence[str]) -> list[DemoClip]:
     """The user's videos.
 
     Raises:
@@ -54,4 +54,4 @@ def own_queries(videos: Sequence[str]) -> list[Query]:
     """
     for video in videos:
         probe(video)
-    return [Query(Clip(Path(video)), video) for video in videos]
+    return [DemoClip(Clip(Path(video)), video) for video in videos]

@@ -9,14 +9,14 @@ from egoinstructor.captioners.egoinstructor import Captioner
 from egoinstructor.demo import captions
 from egoinstructor.demo.captions import Answer
 from egoinstructor.demo.folder import DemoFolder
-from egoinstructor.demo.queries import Query, shipped_queries
+from egoinstructor.demo.queries import DemoClip, shipped_queries
 from egoinstructor.library.library import ExoLibrary
 from egoinstructor.retriever.opening import open_retriever
 
 
 def shipped_captions(
     folder: DemoFolder,
-    queries: Sequence[Query] | None = None,
+    queries: Sequence[DemoClip] | None = None,
     open_library: Callable[[Captioner], ExoLibrary] | None = None,
 ) -> Iterator[Answer]:
     """Caption each query with references and without, on the CPU.

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from egoinstructor.errors import InputError
 from egoinstructor.data.benchmarks import (
     Benchmark,
     Choice,
@@ -18,13 +17,14 @@ from egoinstructor.data.benchmarks import (
     read_youcook2,
 )
 from egoinstructor.data.clips import ClipSource, Span
+from egoinstructor.errors import InputError
 from egoinstructor.evaluation.multiple_choice import chosen
 from egoinstructor.evaluation.relevancy import Answers, Matrix
 from egoinstructor.evaluation.report import RetrievalReport
 from egoinstructor.evaluation.retrieval import evaluate_retrieval
 from egoinstructor.evaluation.retrieval_run import embed_counted
 from egoinstructor.retriever.interface import Retriever, View
-from egoinstructor.video.folder import Progress
+from egoinstructor.video.folder import ProgressCallback
 
 Sources = Callable[[View], ClipSource]
 
@@ -37,7 +37,7 @@ def evaluate_benchmark(
     sources: Sources,
     *,
     relevancy: Matrix | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> None:
     """Measure, and add to the report.
 
@@ -79,7 +79,7 @@ def evaluate_benchmark(
 
 
 def _rows(
-    report: RetrievalReport, spans: Sequence[Span], source: ClipSource, progress: Progress | None
+    report: RetrievalReport, spans: Sequence[Span], source: ClipSource, progress: ProgressCallback | None
 ) -> tuple[Tensor, list[int]]:
     """Embeddings of the clips that can be read, and their places."""
     embedded = embed_counted(report, f"{source.view} clip", spans, source, progress)
@@ -95,7 +95,7 @@ def _both(
 
 
 def _charades_ego(
-    report: RetrievalReport, ego: list[Span], exo: list[Span], sources: Sources, progress: Progress | None
+    report: RetrievalReport, ego: list[Span], exo: list[Span], sources: Sources, progress: ProgressCallback | None
 ) -> None:
     here, kept = _rows(report, ego, sources("ego"), progress)
     there, also = _rows(report, exo, sources("exo"), progress)
@@ -108,7 +108,9 @@ def _charades_ego(
     _both(report, "ego", "exo", queries, items, Answers.same_label(both, both))
 
 
-def _choices(report: RetrievalReport, questions: Sequence[Choice], sources: Sources, progress: Progress | None) -> None:
+def _choices(
+    report: RetrievalReport, questions: Sequence[Choice], sources: Sources, progress: ProgressCallback | None
+) -> None:
     """Accuracy by the query's view; a tie with the right choice is a wrong answer."""
     wanted: dict[View, set[Span]] = {"ego": set(), "exo": set()}
     for question in questions:

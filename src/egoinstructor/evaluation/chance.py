@@ -11,7 +11,7 @@ from torch import Tensor
 from egoinstructor.evaluation.ranking import best_dcg, discounts
 
 
-def recall_at(answers: Tensor, num_items: int, k: int) -> Tensor:
+def expected_recall_at(answers: Tensor, num_items: int, k: int) -> Tensor:
     """1 − C(M − P, k) / C(M, k) for each query `(n,)`.
 
     Args:
@@ -31,7 +31,7 @@ def median_rank(answers: Tensor, num_items: int) -> int:
     counts, times = answers.unique(return_counts=True)
     while low < high:  # recall rises with k
         middle = (low + high) // 2
-        recall = (recall_at(counts, num_items, middle) * times).sum() / times.sum()
+        recall = (expected_recall_at(counts, num_items, middle) * times).sum() / times.sum()
         low, high = (low, middle) if recall >= 0.5 else (middle + 1, high)
     return low
 

@@ -21,8 +21,8 @@ from egoinstructor import fields
 from egoinstructor.errors import InputError
 from egoinstructor.fields import parse_json, read_text
 
-Kind = Literal["inter", "intra"]
-KINDS: dict[int, Kind] = {1: "inter", 2: "intra"}
+ChoiceKind = Literal["inter", "intra"]
+KINDS: dict[int, ChoiceKind] = {1: "inter", 2: "intra"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Question:
     text: str
     choices: tuple[Choice, ...]
     answer: int
-    kind: Kind
+    kind: ChoiceKind
 
 
 def read_questions(path: str | os.PathLike[str]) -> list[Question]:

@@ -14,7 +14,7 @@ from typing import Any
 from egoinstructor.evaluation.captions.report import CaptionReport
 from egoinstructor.evaluation.captions.results import left_out
 from egoinstructor.evaluation.charts import histogram, points
-from egoinstructor.files import whole_file
+from egoinstructor.files import atomic_file
 from egoinstructor.video.pictures import stills
 
 PAGE = "report.html"
@@ -50,7 +50,7 @@ def write_page(report: CaptionReport, folder: Path, name: str) -> None:
         failures=_failures(report),
         settings=escape(json.dumps(report.settings, indent=1, ensure_ascii=False)),
     )
-    with whole_file(folder / PAGE) as partial:
+    with atomic_file(folder / PAGE) as partial:
         partial.write_text(text, encoding="utf-8")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from egoinstructor.evaluation.retrieval import RetrievalScores
-from egoinstructor.files import whole_file
+from egoinstructor.files import atomic_file
 
 RESULTS = "results.json"
 
@@ -53,6 +53,6 @@ class RetrievalReport:
             InputError: it can't be written.
         """
         path = Path(folder) / RESULTS
-        with whole_file(path) as partial:
+        with atomic_file(path) as partial:
             partial.write_text(json.dumps(self.as_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         return path

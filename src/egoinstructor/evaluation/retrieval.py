@@ -80,7 +80,7 @@ def evaluate_retrieval(
     size = len(gallery)
     metrics = {f"R@{k}": float(ranking.recall_at(ranks, k).mean()) for k in RECALL_AT}
     metrics |= {"MedR": float(np.median(ranks.numpy())), "mAP": float(precisions.mean())}
-    by_chance = {f"R@{k}": float(chance.recall_at(counts, size, k).mean()) for k in RECALL_AT}
+    by_chance = {f"R@{k}": float(chance.expected_recall_at(counts, size, k).mean()) for k in RECALL_AT}
     by_chance |= {
         "MedR": float(chance.median_rank(counts, size)),
         "mAP": float(chance.average_precision(counts, size).mean()),

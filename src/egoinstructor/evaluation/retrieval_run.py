@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from egoinstructor.errors import InputError
+from egoinstructor.data.actions import clean_narration
 from egoinstructor.data.clips import ClipSource, Embedded, Span, embed_clips
+from egoinstructor.data.pairs import PairRecord, check_paired
+from egoinstructor.errors import InputError
 from egoinstructor.evaluation.multiple_choice import Question, accuracy, chosen
 from egoinstructor.evaluation.relevancy import Answers, SharedWords
 from egoinstructor.evaluation.report import RetrievalReport
 from egoinstructor.evaluation.retrieval import evaluate_retrieval
 from egoinstructor.retriever.interface import Retriever
-from egoinstructor.data.actions import clean_narration
-from egoinstructor.data.pairs import PairRecord, check_paired
-from egoinstructor.video.folder import Progress
+from egoinstructor.video.folder import ProgressCallback
 
 
 def evaluate_pairs(
@@ -29,7 +29,7 @@ def evaluate_pairs(
     exo: tuple[Sequence[PairRecord], ClipSource] | None,
     *,
     clean: bool = True,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> None:
     """Measure every direction that the given views allow, and add it to the report.
 
@@ -65,7 +65,7 @@ def evaluate_choices(
     source: ClipSource,
     *,
     clean: bool = True,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> None:
     """Answer EgoMCQ's questions; one with a choice that can't be read is left out and counted.
 
@@ -100,7 +100,7 @@ def evaluate_choices(
     report.choices = accuracy(right, [question for question, _ in asked])
 
 
-Words = tuple[tuple[int, ...], tuple[int, ...]]
+ActionClasses = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,18 +112,18 @@ class _Side:
     embedded: Embedded
 
     @property
-    def words(self) -> list[Words]:
+    def words(self) -> list[ActionClasses]:
         """Verbs and nouns of each clip."""
         return [(record.verbs, record.nouns) for record in self.records]
 
     @property
-    def labels(self) -> list[Words | tuple[str, int]]:
+    def labels(self) -> list[ActionClasses | tuple[str, int]]:
         """The same for clips of exactly the same verbs and nouns; a clip without any is like no other."""
         return [words if all(words) else (self.view, index) for index, words in enumerate(self.words)]
 
 
 def embed_counted(
-    report: RetrievalReport, name: str, spans: Sequence[Span], source: ClipSource, progress: Progress | None
+    report: RetrievalReport, name: str, spans: Sequence[Span], source: ClipSource, progress: ProgressCallback | None
 ) -> Embedded:
     """Embed clips; count those that could be read and name the others in the report.
 

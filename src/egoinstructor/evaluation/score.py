@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
+from egoinstructor.data.actions import MODEL
 from egoinstructor.errors import MissingExtraError
 from egoinstructor.evaluation.captions.files import read_predictions, read_references
-from egoinstructor.evaluation.metrics.captions import DEFAULT_METRICS, check_pairs, score_captions
 from egoinstructor.evaluation.captions.report import CaptionReport
+from egoinstructor.evaluation.metrics.actions import score_narrations
+from egoinstructor.evaluation.metrics.captions import DEFAULT_METRICS, check_pairs, score_captions
 from egoinstructor.evaluation.metrics.java import JavaError
 from egoinstructor.evaluation.metrics.meteor import Meteor
-from egoinstructor.evaluation.metrics.actions import score_narrations
 from egoinstructor.evaluation.metrics.text_treatment import TREATMENTS, Treatment
-from egoinstructor.data.actions import MODEL
 
 
 def score_files(

@@ -29,7 +29,7 @@ DIGITS = 9  # scores are rounded so that equal vectors score equally wherever th
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class VectorQuery:
     """What clips are compared with: score = (1 − w)·cos(video) + w·cos(narration).
 
     The cosine of a narration that isn't there is 0: where nothing is said, nothing fits.
@@ -71,7 +71,7 @@ class Block:
     vectors: dict[str, Tensor]
     rows: pa.ChunkedArray | None = None
 
-    def best(self, query: Query, k: int, allowed: pa.ChunkedArray | None = None) -> list[tuple[float, str]]:
+    def best(self, query: VectorQuery, k: int, allowed: pa.ChunkedArray | None = None) -> list[tuple[float, str]]:
         """The k best clips, each as −score and id, in order: of equal ones those with the smaller ids first.
 
         Args:
@@ -99,7 +99,7 @@ class Block:
         return found
 
 
-def score(vectors: dict[str, Tensor], query: Query) -> Tensor:
+def score(vectors: dict[str, Tensor], query: VectorQuery) -> Tensor:
     """Scores `(N,)` in fp64 of vectors `(N, D)` by column."""
     total = sum(weight * cosines(vectors[column], query.vector) for column, weight in query.weights.items())
     assert isinstance(total, Tensor)
@@ -158,7 +158,7 @@ class ExactSearch:
         self._lock = threading.Lock()
         self._kept: tuple[int, Block] | None = None  # with the table's version
 
-    def best(self, query: Query, k: int, where: str | None = None) -> list[tuple[float, str]]:
+    def best(self, query: VectorQuery, k: int, where: str | None = None) -> list[tuple[float, str]]:
         """The k best clips that fulfil a condition, each as −score and id, in order."""
         if self._store.count("clips") <= self._limit:
             allowed = self._store.rows("clips", ["id"], where)["id"] if where else None

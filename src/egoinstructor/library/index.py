@@ -15,7 +15,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from egoinstructor.library.exact import Block, ExactSearch, Query, to_block
+from egoinstructor.library.exact import Block, ExactSearch, VectorQuery, to_block
 from egoinstructor.library.schema import NARRATION_VECTOR, VIDEO_VECTOR
 from egoinstructor.library.store import Store
 
@@ -61,7 +61,7 @@ def read_facts(store: Store) -> dict[str, IndexFacts]:
 def nearest(
     store: Store,
     column: str,
-    query: Query,
+    query: VectorQuery,
     count: int,
     facts: IndexFacts,
     where: str | None = None,
@@ -189,7 +189,7 @@ def true_neighbours(exact: ExactSearch, column: str, queries: Tensor) -> list[li
 
 def approximate(store: Store, column: str, query: Tensor, facts: IndexFacts) -> list[str]:
     """Ids of the ten nearest by the index, candidates compared exactly."""
-    asked = Query(query, narration_weight=float(column == NARRATION_VECTOR))
+    asked = VectorQuery(query, narration_weight=float(column == NARRATION_VECTOR))
     return [key for _, key in nearest(store, column, asked, K * facts.oversample, facts).best(asked, K)]
 
 

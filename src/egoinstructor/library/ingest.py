@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 
 from egoinstructor.errors import InputError, VideoError
-from egoinstructor.library.scan import ArrivingVideo, holds, look_at
+from egoinstructor.library.obsolete import ObsoleteClips
 from egoinstructor.library.records import ClipEntry, VideoRecord
 from egoinstructor.library.report import IngestReport
+from egoinstructor.library.scan import ScannedVideo, holds, scan_video
 from egoinstructor.library.sources.rows import Finding, Source, SourceVideo
-from egoinstructor.library.obsolete import StaleClips
 from egoinstructor.records import Clip
-from egoinstructor.video.prefetch import DECODE_THREADS, ahead
-from egoinstructor.video.folder import Progress
+from egoinstructor.video.folder import ProgressCallback
+from egoinstructor.video.prefetch import DECODE_THREADS, prefetch
 
 if TYPE_CHECKING:
     from egoinstructor.library.library import ExoLibrary
@@ -65,7 +65,7 @@ class LatentsEncoder(Protocol):
 class _Item:
     """A clip that is to be embedded, or whose latents are to be made, or both."""
 
-    video: ArrivingVideo
+    video: ScannedVideo
     entry: ClipEntry
     embed: bool
     encode: bool
@@ -83,7 +83,7 @@ def ingest(
     batch: int = BATCH,
     workers: int = DECODE_THREADS,
     replace: bool = False,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> IngestReport:
     """Bring the videos of a source into a library. Several processes may do so at once.
 
@@ -106,7 +106,7 @@ def ingest(
         encoder.threads = workers
     run = _Run(library, retriever, source, latents, batch, replace)
     total, done = len(source), 0
-    for item in ahead(run.look_at, run.with_records(source), threads=workers):
+    for item in prefetch(run.look_at, run.with_records(source), threads=workers):
         if isinstance(item, Finding):
             run.report.findings.append(item)
             if item.kind != "failure":
@@ -141,11 +141,11 @@ class _Run:
         self._batch = batch
         self._commits = 0
         self._items: list[_Item] = []
-        self._open: list[ArrivingVideo] = []
+        self._open: list[ScannedVideo] = []
         self._log = library.part_of_log()
         self._roots = library.sources()
         self._named: set[str] = set()
-        self._stale = StaleClips(library, self._log, replace, self.report)
+        self._stale = ObsoleteClips(library, self._log, replace, self.report)
 
     def with_records(self, source: Source) -> Iterator[SourceVideo | Finding]:
         """The source's videos, the log's records of so many at a time read before them."""
@@ -154,14 +154,14 @@ class _Run:
             self._log.read((item.source, item.video) for item in part if not isinstance(item, Finding))
             yield from part
 
-    def look_at(self, item: SourceVideo | Finding) -> ArrivingVideo | Finding:
+    def look_at(self, item: SourceVideo | Finding) -> ScannedVideo | Finding:
         """Read a video's file, unless it is finished, and make its rows clips; on any thread."""
         if isinstance(item, Finding):
             return item
         key = self._latents.latents_key if self._latents is not None else ""
-        return look_at(item, self._root, key, self._log.get((item.source, item.video)), self._stale.shared)
+        return scan_video(item, self._root, key, self._log.get((item.source, item.video)), self._stale.shared)
 
-    def take(self, video: ArrivingVideo) -> None:
+    def take(self, video: ScannedVideo) -> None:
         """Line up what of a video is new, and commit what makes a full batch."""
         self._name_source(video.of.source)
         if any(item.entry.id in video.entries for item in self._items):
@@ -223,7 +223,7 @@ class _Run:
             self._roots = self._library.sources()
         self._named.add(name)
 
-    def _follow(self, video: ArrivingVideo, known: set[str]) -> None:
+    def _follow(self, video: ScannedVideo, known: set[str]) -> None:
         """Where all other places of a video's content are gone, its clips are here now."""
         if not video.digest:
             return

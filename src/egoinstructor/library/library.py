@@ -12,15 +12,15 @@ from torch import Tensor
 from egoinstructor.errors import InputError
 from egoinstructor.library.adding import add_clips, check_unit
 from egoinstructor.library.deletion import delete_clips
-from egoinstructor.library.exact import Query, to_vectors
+from egoinstructor.library.exact import VectorQuery, to_vectors
 from egoinstructor.library.export import export_library
 from egoinstructor.library.index import IndexFacts, update_index
 from egoinstructor.library.ingest import BATCH, LatentsEncoder, ingest
 from egoinstructor.library.latents import get_latents, put_latents
 from egoinstructor.library.log import PartOfLog, read_log, read_record, write_log
-from egoinstructor.library.roots import add_source, entry_path, read_sources, relocate_clips
 from egoinstructor.library.records import ClipEntry, Filter, Hit, VideoRecord
 from egoinstructor.library.report import IngestReport
+from egoinstructor.library.roots import add_source, entry_path, read_sources, relocate_clips
 from egoinstructor.library.schema import ENTRY_COLUMNS, VIDEO_VECTOR, to_entries
 from egoinstructor.library.search import Searcher
 from egoinstructor.library.sources.opening import open_source
@@ -31,8 +31,8 @@ from egoinstructor.library.store import Store
 from egoinstructor.library.verify import VerifyReport, verify_library
 from egoinstructor.records import Clip
 from egoinstructor.retriever.interface import Retriever, RetrieverIdentity
+from egoinstructor.video.folder import ProgressCallback
 from egoinstructor.video.prefetch import DECODE_THREADS
-from egoinstructor.video.folder import Progress
 
 EXACT_ROWS = 200_000
 """Up to so many clips, search compares the query with each: some 30 ms on one core at width 768, and nothing is missed."""
@@ -168,7 +168,7 @@ class ExoLibrary:
         batch: int = BATCH,
         workers: int = DECODE_THREADS,
         replace: bool = False,
-        progress: Progress | None = None,
+        progress: ProgressCallback | None = None,
     ) -> IngestReport:
         """Bring videos into the library; see `ingest.ingest`.
 
@@ -304,7 +304,7 @@ class ExoLibrary:
             vectors.append(self.need_retriever().encode_video([query], view="ego")[0])
         if text is not None:
             vectors.append(self.need_retriever().encode_text([text])[0])
-        queries = [Query(vector, narration_weight) for vector in vectors]
+        queries = [VectorQuery(vector, narration_weight) for vector in vectors]
         return self._searcher.search(queries, text, k, where or Filter(), exact)
 
     def need_retriever(self) -> Retriever:

@@ -13,10 +13,10 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
-from egoinstructor.library.scan import LEFT, ArrivingVideo, holds
 from egoinstructor.library.log import PartOfLog, Place
 from egoinstructor.library.records import ClipEntry, Filter, VideoRecord
 from egoinstructor.library.report import IngestReport
+from egoinstructor.library.scan import LEFT, ScannedVideo, holds
 from egoinstructor.library.sources.rows import Finding
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 VIDEOS_AT_ONCE = 1000  # of one condition
 
 
-class StaleClips:
+class ObsoleteClips:
     """What earlier rows or content of the videos in one run have left in the library.
 
     Args:
@@ -47,7 +47,7 @@ class StaleClips:
         """Whether clips of this content may lie at another place than that of a file with it; on any thread."""
         return len(self._log.copies(digest)) > 1 or digest in self._left_before
 
-    def see(self, video: ArrivingVideo) -> None:
+    def see(self, video: ScannedVideo) -> None:
         """Keep where a video lies, and what it names where others have its content."""
         if not video.digest:
             return
@@ -56,15 +56,15 @@ class StaleClips:
             self._named |= dict.fromkeys(video.entries, video.place)
             self._seen.add(video.place)
 
-    def others(self, video: ArrivingVideo) -> set[Place]:
+    def others(self, video: ScannedVideo) -> set[Place]:
         """The other places at which a file with a video's content lies, or lay."""
         return self._log.copies(video.digest) - {video.place}
 
-    def moved(self, video: ArrivingVideo) -> None:
+    def moved(self, video: ScannedVideo) -> None:
         """All other files with a video's content are gone."""
         self._log.moved(video.digest, video.place)
 
-    def log(self, done: Sequence[ArrivingVideo], records: Sequence[VideoRecord]) -> None:
+    def log(self, done: Sequence[ScannedVideo], records: Sequence[VideoRecord]) -> None:
         """Note videos that are finished. Those with clips that they don't name are marked, for a run to look again.
 
         Args:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from egoinstructor.errors import InputError, VideoError
 from egoinstructor.library.library import ExoLibrary
-from egoinstructor.library.roots import entry_path
 from egoinstructor.library.records import ClipEntry, Filter, Hit
+from egoinstructor.library.roots import entry_path
 from egoinstructor.library.selection import Selection, SelectionRules, select
 from egoinstructor.records import Clip, VideoSource
 from egoinstructor.video.identity import content_digest, stamp

@@ -18,7 +18,7 @@ LEFT = " and earlier rows"
 
 
 @dataclass(slots=True)
-class ArrivingVideo:
+class ScannedVideo:
     """A video on its way in: what its file is, and what becomes of its clips.
 
     Args:
@@ -77,9 +77,9 @@ class ArrivingVideo:
         self.findings.append(Finding("failure", self.of.video, where, reason))
 
 
-def look_at(
+def scan_video(
     item: SourceVideo, root: Path, latents: str, record: VideoRecord | None, shared: Callable[[str], bool]
-) -> ArrivingVideo:
+) -> ScannedVideo:
     """Read a video's file, unless it is finished, and make its rows clips. A file that can't be read is a finding.
 
     Args:
@@ -90,7 +90,7 @@ def look_at(
         shared: whether other files may have the content of a digest: what a video names is then made out though it is
             finished.
     """
-    video = ArrivingVideo(item, root / item.video, item.fingerprint, latents)
+    video = ScannedVideo(item, root / item.video, item.fingerprint, latents)
     try:
         video.stamp = stamp(video.path)  # before its content: a file that is written meanwhile is read again next time
         known = record.digest if record is not None and record.stamp == video.stamp else ""

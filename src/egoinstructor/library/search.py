@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from egoinstructor.errors import InputError
-from egoinstructor.library.exact import Block, ExactSearch, Query, cosines, score, to_block
+from egoinstructor.library.exact import Block, ExactSearch, VectorQuery, cosines, score, to_block
 from egoinstructor.library.index import IndexFacts, nearest, read_facts
 from egoinstructor.library.records import Filter, Hit
 from egoinstructor.library.schema import ENTRY_COLUMNS, NARRATION_VECTOR, TEXTS, VIDEO_VECTOR, to_entries
@@ -39,7 +39,7 @@ class Searcher:
         self._known: tuple[int, dict[str, IndexFacts]] | None = None  # with the version of the table they stand in
 
     def search(
-        self, queries: Sequence[Query], text: str | None, k: int, where: Filter, exact: bool | None
+        self, queries: Sequence[VectorQuery], text: str | None, k: int, where: Filter, exact: bool | None
     ) -> list[Hit]:
         """The k best hits.
 
@@ -68,7 +68,7 @@ class Searcher:
         hits = {hit.entry.id: hit for hit in self._hits(self._store.by_key("clips", ROWS_READ, best), queries[0])}
         return [replace(hits[key], score=total[key], text_rank=places.get(key)) for key in best if key in hits]
 
-    def _dense(self, query: Query, k: int, allowed: str | None, exact: bool | None) -> list[Hit]:
+    def _dense(self, query: VectorQuery, k: int, allowed: str | None, exact: bool | None) -> list[Hit]:
         """The k nearest by score, of equal ones those with the smaller ids first."""
         facts = self._facts()
         indexed = query.weights.keys() <= facts.keys()
@@ -100,7 +100,7 @@ class Searcher:
         return self._store.by_key("clips", ROWS_READ, ids)
 
     def _candidates(
-        self, query: Query, k: int, allowed: str | None, facts: dict[str, IndexFacts]
+        self, query: VectorQuery, k: int, allowed: str | None, facts: dict[str, IndexFacts]
     ) -> list[Block] | None:
         """What the indices take for near; None where so few clips are allowed that comparing each is better."""
         more = MIXED if len(query.weights) > 1 else 1
@@ -138,7 +138,7 @@ class Searcher:
         return [key for _, key in sorted(order, key=lambda pair: (-pair[0], pair[1]))]
 
     @staticmethod
-    def _hits(parts: Iterable[pa.Table], query: Query) -> Iterable[Hit]:
+    def _hits(parts: Iterable[pa.Table], query: VectorQuery) -> Iterable[Hit]:
         """Rows as hits, compared with the query exactly."""
         for rows in parts:
             vectors = to_block(rows, [VIDEO_VECTOR, NARRATION_VECTOR]).vectors

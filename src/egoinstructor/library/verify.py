@@ -15,11 +15,11 @@ from rich.table import Table
 from egoinstructor.errors import InputError
 from egoinstructor.library.adding import LENGTH_TOLERANCE
 from egoinstructor.library.exact import to_block
-from egoinstructor.library.roots import entry_path
 from egoinstructor.library.records import ClipEntry
+from egoinstructor.library.roots import entry_path
 from egoinstructor.library.schema import ENTRY_COLUMNS, NARRATION_VECTOR, VIDEO_VECTOR, to_entries
 from egoinstructor.library.store import Store
-from egoinstructor.problem_count import Tally
+from egoinstructor.problem_count import ProblemCount
 from egoinstructor.video.identity import content_digest
 
 
@@ -41,7 +41,7 @@ class VerifyReport:
     videos: int = 0
     latents: int = 0
     files: int = 0
-    findings: dict[str, Tally] = field(default_factory=dict)
+    findings: dict[str, ProblemCount] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -55,7 +55,7 @@ class VerifyReport:
 
     def add(self, kind: str, case: str) -> None:
         """Count a problem."""
-        self.findings.setdefault(kind, Tally()).add(case)
+        self.findings.setdefault(kind, ProblemCount()).add(case)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""

@@ -1,4 +1,4 @@
-"""Which caption of a clip is the likeliest, when nobody knows which of its references help.
+"""Choose the likeliest caption of a clip when it is unknown which references help.
 
 RAG-Sequence in its fast decoding (Lewis et al. 2020, §2): a caption is written under each reading of the references (all of
 them together, each alone, none), and has the sum of the probabilities that the readings which wrote it give it, each
@@ -18,7 +18,7 @@ TEMPERATURE = 0.05
 """Of the references' scores, where one of them is what to read; chosen likewise."""
 
 
-class Reading(NamedTuple):
+class ReferenceSubset(NamedTuple):
     """Some of a clip's references, and how probable it is that they are what to read.
 
     Args:
@@ -30,30 +30,30 @@ class Reading(NamedTuple):
     places: tuple[int, ...]
 
 
-def together(references: int) -> list[Reading]:
+def all_references(references: int) -> list[ReferenceSubset]:
     """All of so many references together, and nothing else."""
-    return [Reading(1.0, tuple(range(references)))]
+    return [ReferenceSubset(1.0, tuple(range(references)))]
 
 
-def readings(scores: Sequence[float | None]) -> list[Reading]:
+def reference_subsets(scores: Sequence[float | None]) -> list[ReferenceSubset]:
     """All references together, each alone, and none; of one reference, that one and none.
 
     Args:
         scores: the references' similarities to the clip; where one is missing, all are taken for equally good.
     """
     if not scores:
-        return together(0)
+        return all_references(0)
     if len(scores) == 1:
-        return [Reading(TOGETHER + ALONE, (0,)), Reading(NONE, ())]
+        return [ReferenceSubset(TOGETHER + ALONE, (0,)), ReferenceSubset(NONE, ())]
     known = [score for score in scores if score is not None]
     if len(known) < len(scores):
         known = [0.0] * len(scores)
     alike = [math.exp((score - max(known)) / TEMPERATURE) for score in known]
-    alone = [Reading(ALONE * share / sum(alike), (place,)) for place, share in enumerate(alike)]
-    return [Reading(TOGETHER, tuple(range(len(scores)))), *alone, Reading(NONE, ())]
+    alone = [ReferenceSubset(ALONE * share / sum(alike), (place,)) for place, share in enumerate(alike)]
+    return [ReferenceSubset(TOGETHER, tuple(range(len(scores)))), *alone, ReferenceSubset(NONE, ())]
 
 
-def likeliest_of(ways: Sequence[Reading], written: Sequence[tuple[str, float]]) -> int:
+def likeliest_of(ways: Sequence[ReferenceSubset], written: Sequence[tuple[str, float]]) -> int:
     """Which reading has written the likeliest caption; of several that wrote it, the one that adds most to its probability.
 
     Args:

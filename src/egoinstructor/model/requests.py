@@ -15,7 +15,7 @@ Query = tuple[Clip, Sequence[Reference]]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Request:
     """What the model is asked of one ego clip.
 
     Args:
@@ -35,7 +35,7 @@ class Asked:
     guide: str | None
 
 
-def ask(
+def make_requests(
     processor: EgoInstructorProcessor,
     queries: Sequence[Query],
     *,
@@ -44,7 +44,7 @@ def ask(
     guide: Sequence[str | None] | None,
     preset: PromptPreset,
     reserve: int,
-) -> list[Asked]:
+) -> list[Request]:
     """Write the prompt of each query; options as `Captioner.caption_batch` has them.
 
     Args:
@@ -72,9 +72,9 @@ def ask(
     ]
 
 
-def ask_again(
-    processor: EgoInstructorProcessor, asked: Asked, places: Sequence[int], *, preset: PromptPreset, reserve: int
-) -> Asked:
+def with_some_references(
+    processor: EgoInstructorProcessor, asked: Request, places: Sequence[int], *, preset: PromptPreset, reserve: int
+) -> Request:
     """Write a prompt anew, with some of its references only; of all of them it is the same.
 
     Args:
@@ -98,12 +98,12 @@ def _ask(
     guide: str | None,
     preset: PromptPreset,
     reserve: int,
-) -> Asked:
+) -> Request:
     narrations = [reference.narration for reference in references]
     prompt = processor.prompt(narrations, instruction=instruction, guide=guide, preset=preset, reserve=reserve)
     kept = tuple(references[i] for i in prompt.kept)
     dropped = tuple(_too_long(references[i]) for i in prompt.dropped)
-    return Asked(clip, kept, dropped, prompt, instruction, guide)
+    return Request(clip, kept, dropped, prompt, instruction, guide)
 
 
 def _choose(clip: Clip, references: Sequence[Reference], shots: int | None) -> tuple[Reference, ...]:

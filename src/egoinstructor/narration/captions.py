@@ -1,4 +1,4 @@
-"""What a narration consists of: what is said of each window, and the segments that this becomes."""
+"""Records of a narration: the caption of each window, and the segments that windows are merged to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from egoinstructor.narration.windows import Window
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class WindowCaption:
     """What was made of one window, before anything is merged or left out.
 
     Args:
@@ -42,7 +42,7 @@ class Told:
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Told:
+    def from_dict(cls, values: Mapping[str, Any]) -> WindowCaption:
         """What `as_dict` made."""
         window = Window(values["start"], values["end"])
         if "skipped" in values:

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from egoinstructor.captioners.egoinstructor import SHOTS, Captioner
 from egoinstructor.errors import InputError
-from egoinstructor.files import append_lines, finished_lines
+from egoinstructor.files import append_log, read_log
 from egoinstructor.library.references import Retrieval
 from egoinstructor.model.revision import weights_revision
+from egoinstructor.narration.captions import WindowCaption
 from egoinstructor.narration.options import NarrationOptions
-from egoinstructor.narration.captions import Told
 from egoinstructor.video.identity import content_identity
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _LATER = ("batch_size", "threshold", "merge")
 """Options that what was made of a window does not depend on: they may change from run to run."""
 
 
-class Record:
+class NarrationJournal:
     """A narration's journal, of which no more than a line is in memory.
 
     Args:
@@ -57,7 +57,7 @@ class Record:
         asked = json.loads(json.dumps(facts))
         if overwrite:
             self._written(self._path.unlink, missing_ok=True)
-        for line in islice(finished_lines(self._path), 1):
+        for line in islice(read_log(self._path), 1):
             kept = line.get(MADE_WITH) if isinstance(line, dict) else None
             if not isinstance(kept, dict):
                 raise InputError(f"{self._path} is no journal of a narration. Name another --out, or remove it.")
@@ -67,30 +67,30 @@ class Record:
                     "same to go on, name another --out, or start anew with --overwrite."
                 )
             return
-        self._written(append_lines, self._path, {MADE_WITH: asked})
+        self._written(append_log, self._path, {MADE_WITH: asked})
 
-    def told(self) -> Iterator[Told]:
+    def told(self) -> Iterator[WindowCaption]:
         """The windows that are finished, in order.
 
         Raises:
             InputError: the file can't be read.
         """
-        for line in islice(finished_lines(self._path), 1, None):
+        for line in islice(read_log(self._path), 1, None):
             try:
-                told = [Told.from_dict(one) for one in line[WINDOWS]]
+                told = [WindowCaption.from_dict(one) for one in line[WINDOWS]]
             except (KeyError, TypeError) as error:
                 raise InputError(
                     f"{self._path} is damaged ({error!r} in a line). Start anew with --overwrite."
                 ) from error
             yield from told
 
-    def add(self, batch: list[Told]) -> None:
+    def add(self, batch: list[WindowCaption]) -> None:
         """Note a batch; when this returns it is on disk.
 
         Raises:
             InputError: the file can't be written.
         """
-        self._written(append_lines, self._path, {WINDOWS: [told.as_dict() for told in batch]})
+        self._written(append_log, self._path, {WINDOWS: [told.as_dict() for told in batch]})
 
     def _written(self, write: Any, *arguments: Any, **options: Any) -> None:
         try:

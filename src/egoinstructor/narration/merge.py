@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from egoinstructor.narration.captions import Line, Segment, Skipped, Told
+from egoinstructor.narration.captions import Line, Segment, Skipped, WindowCaption
 from egoinstructor.narration.windows import DECIMALS
 
 MOST_REFERENCES = 8
@@ -29,7 +29,7 @@ class Merger:
     def __init__(self, threshold: float | None = None, *, merge: bool = True) -> None:
         self._threshold = threshold
         self._merge = merge
-        self._waiting: tuple[Told, float] | None = None  # the window before, and from when on it is its own
+        self._waiting: tuple[WindowCaption, float] | None = None  # the window before, and from when on it is its own
         self._open: Line | None = None
         self.windows = 0
         self.captions = 0
@@ -37,7 +37,7 @@ class Merger:
         self.merged = 0
         self.skipped = 0
 
-    def take(self, told: Told) -> Iterator[Line]:
+    def take(self, told: WindowCaption) -> Iterator[Line]:
         """The segments that are settled by the next window."""
         start = told.window.start
         if self._waiting is not None:
@@ -56,7 +56,7 @@ class Merger:
             yield from self._settle(told, since, told.window.end)
         yield from self._finish()
 
-    def _settle(self, told: Told, start: float, end: float) -> Iterator[Line]:
+    def _settle(self, told: WindowCaption, start: float, end: float) -> Iterator[Line]:
         """One window that stands for this stretch."""
         if told.skipped is not None:
             self.skipped += 1
@@ -78,7 +78,7 @@ class Merger:
             self.captions += 1
             self._open = segment
 
-    def _unsure(self, told: Told) -> bool:
+    def _unsure(self, told: WindowCaption) -> bool:
         return self._threshold is not None and (told.confidence is None or told.confidence < self._threshold)
 
     def _finish(self) -> Iterator[Line]:

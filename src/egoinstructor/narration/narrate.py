@@ -19,24 +19,24 @@ from typing import TYPE_CHECKING, Any
 
 from egoinstructor.captioners.egoinstructor import Captioner, Query
 from egoinstructor.errors import InputError, VideoError
-from egoinstructor.files import one_run
+from egoinstructor.files import exclusive
 from egoinstructor.library.references import Retrieval
+from egoinstructor.narration.captions import Line, WindowCaption
+from egoinstructor.narration.journal import NarrationJournal, describe
 from egoinstructor.narration.merge import Merger
 from egoinstructor.narration.options import NarrationOptions
-from egoinstructor.narration.journal import Record, describe
-from egoinstructor.narration.captions import Line, Told
 from egoinstructor.narration.tracks import Files, Tracks
 from egoinstructor.narration.windows import DECIMALS, Window, change_windows, fixed_windows
 from egoinstructor.records import Caption, Clip, Frames
-from egoinstructor.video.prefetch import ahead
 from egoinstructor.video.decode import VideoInfo, probe
 from egoinstructor.video.identity import content_identity
+from egoinstructor.video.prefetch import prefetch
 from egoinstructor.video.sampling import END_SLACK
 
 if TYPE_CHECKING:
     from egoinstructor.library.library import ExoLibrary
 
-__all__ = ["NarrationOptions", "Progress", "Read", "Report", "narrate"]
+__all__ = ["NarrationOptions", "NarrationProgress", "Read", "Report", "narrate"]
 
 Read = Callable[[Clip], Frames]
 """Samples the frames of a clip of the recording, wherever that is done."""
@@ -49,7 +49,7 @@ Looked = list[tuple[Window, Query | str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class NarrationProgress:
     """How far a narration is.
 
     Args:
@@ -120,7 +120,7 @@ def narrate(
     retrieval: Retrieval | None = None,
     options: NarrationOptions | None = None,
     overwrite: bool = False,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[NarrationProgress], None] | None = None,
     stop: Callable[[], bool] | None = None,
     read: Read | None = None,
     info: VideoInfo | None = None,
@@ -161,12 +161,12 @@ def narrate(
             f"{info.start:.2f} s on; choose a part of that."
         )
     files = Files(out)
-    with one_run(out, files.lock):
+    with exclusive(out, files.lock):
         if not overwrite:
             _refuse_strange(files)
-        record = Record(files.journal)
+        record = NarrationJournal(files.journal)
         record.begin(describe(captioner, recording, end, options, library, retrieval), overwrite=overwrite)
-        eyes = _Eyes(captioner, recording, library, retrieval, options, read)
+        eyes = _Prefetcher(captioner, recording, library, retrieval, options, read)
         with Tracks(files) as tracks:
             return _Run(captioner, eyes, record, tracks, options, (start, end), progress).work(stop or (lambda: False))
 
@@ -184,7 +184,7 @@ def _refuse_strange(files: Files) -> None:
         )
 
 
-class _Eyes:
+class _Prefetcher:
     """What is done with windows before they are captioned, on a thread of its own."""
 
     def __init__(
@@ -208,7 +208,7 @@ class _Eyes:
         def next_batch(_: int) -> Looked:
             return [] if stopped.is_set() else self._look(list(islice(windows, self._options.batch_size)))
 
-        with closing(ahead(next_batch, count(), threads=1)) as batches:  # type: ignore[type-var]
+        with closing(prefetch(next_batch, count(), threads=1)) as batches:  # type: ignore[type-var]
             try:
                 for batch in batches:
                     if not batch:
@@ -263,12 +263,12 @@ class _Run:
     def __init__(
         self,
         captioner: Captioner,
-        eyes: _Eyes,
-        record: Record,
+        eyes: _Prefetcher,
+        record: NarrationJournal,
         tracks: Tracks,
         options: NarrationOptions,
         span: tuple[float, float],
-        progress: Callable[[Progress], None] | None,
+        progress: Callable[[NarrationProgress], None] | None,
     ) -> None:
         self._captioner, self._eyes, self._record, self._tracks = captioner, eyes, record, tracks
         self._options, self._progress = options, progress
@@ -311,7 +311,7 @@ class _Run:
             return iter(())
         return change_windows(self._eyes.recording, self._end, options.seconds, start=self._at)
 
-    def _caption(self, looked: Looked) -> list[Told]:
+    def _caption(self, looked: Looked) -> list[WindowCaption]:
         options = self._options
         queries = [query for _, query in looked if not isinstance(query, str)]
         captions = iter(
@@ -325,11 +325,11 @@ class _Run:
             )
         )
         return [
-            Told(window, skipped=query) if isinstance(query, str) else _told(window, next(captions))
+            WindowCaption(window, skipped=query) if isinstance(query, str) else _told(window, next(captions))
             for window, query in looked
         ]
 
-    def _tell(self, told: Told) -> None:
+    def _tell(self, told: WindowCaption) -> None:
         self._write(self._merger.take(told))
         self._at = told.window.end
 
@@ -346,7 +346,7 @@ class _Run:
         start, elapsed, here = self._start, time.monotonic() - self._began, self._at - self._from
         speed = here / elapsed if here > 0 and elapsed else None
         settled, self._settled = tuple(self._settled), []
-        self._progress(Progress(self._at - start, self._end - start, elapsed, speed, settled))
+        self._progress(NarrationProgress(self._at - start, self._end - start, elapsed, speed, settled))
 
     def _report(self, complete: bool) -> Report:
         told = self._merger
@@ -362,6 +362,6 @@ class _Run:
         )
 
 
-def _told(window: Window, caption: Caption) -> Told:
+def _told(window: Window, caption: Caption) -> WindowCaption:
     references = tuple(reference.as_dict() for reference in caption.references)
-    return Told(window, caption.text, caption.score, caption.confidence, references)
+    return WindowCaption(window, caption.text, caption.score, caption.confidence, references)

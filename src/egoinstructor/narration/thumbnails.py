@@ -1,4 +1,4 @@
-"""A recording at a glance: small grey pictures of it, in order, some a second. For seeing where something changes."""
+"""Small grey thumbnails of a recording, in order, a few a second, to detect scene and motion changes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ GRACE = 0.0005
 
 
 @dataclass(frozen=True, eq=False)
-class Glance:
+class Thumbnail:
     """A small picture, and when it is shown.
 
     Args:
@@ -53,7 +53,7 @@ class Glance:
         return np.histogram(self.picture, SHADES, (0, 1))[0] / self.picture.size
 
 
-def glances(recording: Path, start: float = 0.0) -> Iterator[Glance]:
+def thumbnails(recording: Path, start: float = 0.0) -> Iterator[Thumbnail]:
     """Small pictures from `start` on, at most `PER_SECOND`: the same ones wherever one starts.
 
     Damaged pictures are taken as well as they can be had, and pieces that can't be read are passed over.
@@ -74,7 +74,7 @@ def glances(recording: Path, start: float = 0.0) -> Iterator[Glance]:
             yield from _of_file(recording / f"{number:04d}.mp4", start, float(number * pieces.seconds))
 
 
-def _of_file(path: Path, start: float, offset: float) -> Iterator[Glance]:
+def _of_file(path: Path, start: float, offset: float) -> Iterator[Thumbnail]:
     """Of one file, whose first frame is shown at `offset`."""
     with open_file(path) as file:
         cell = -1
@@ -84,7 +84,7 @@ def _of_file(path: Path, start: float, offset: float) -> Iterator[Glance]:
                 continue
             cell = now
             if (time := seconds + offset) >= start - GRACE:
-                yield Glance(time, _small(frame))
+                yield Thumbnail(time, _small(frame))
 
 
 def _frames(file: VideoFile, start: float) -> Iterator[tuple[float, VideoFrame]]:

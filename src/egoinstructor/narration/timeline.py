@@ -16,7 +16,7 @@ from string import Template
 from typing import Any, TextIO
 from urllib.parse import quote
 
-from egoinstructor.files import whole_file
+from egoinstructor.files import atomic_file
 from egoinstructor.narration.captions import Line, Segment, line_from
 from egoinstructor.narration.tracks import Files
 from egoinstructor.video.decode import probe
@@ -42,7 +42,7 @@ def write_timeline(files: Files, recording: Path) -> None:
     page = _Page(files, recording)
     template = Template(resources("egoinstructor.narration").joinpath("timeline.html").read_text(encoding="utf-8"))
     text = template.substitute(page.facts())
-    with whole_file(files.html) as partial, partial.open("w", encoding="utf-8", errors="backslashreplace") as out:
+    with atomic_file(files.html) as partial, partial.open("w", encoding="utf-8", errors="backslashreplace") as out:
         for number, part in enumerate(_PART.split(text)):
             if number % 2:
                 getattr(page, f"write_{part}")(out)

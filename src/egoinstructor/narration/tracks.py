@@ -130,7 +130,7 @@ def jsonl(lines: Iterable[Line]) -> str:
     return "".join(json.dumps(line.as_dict(), ensure_ascii=False) + "\n" for line in lines)
 
 
-def clock(seconds: float, mark: str = ".") -> str:
+def timestamp(seconds: float, mark: str = ".") -> str:
     """A time as `01:02:03.450`, with this decimal mark."""
     milliseconds = round(seconds * 1000)
     minutes, rest = divmod(milliseconds, 60_000)
@@ -139,12 +139,12 @@ def clock(seconds: float, mark: str = ".") -> str:
 
 def _srt_cue(number: int, segment: Segment) -> str:
     text = _one_line(segment.caption).replace("-->", "→").translate(_SIMILAR)
-    return f"{number}\n{clock(segment.start, ',')} --> {clock(segment.end, ',')}\n{text}\n\n"
+    return f"{number}\n{timestamp(segment.start, ',')} --> {timestamp(segment.end, ',')}\n{text}\n\n"
 
 
 def _vtt_cue(segment: Segment) -> str:
     text = _one_line(segment.caption).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return f"{clock(segment.start)} --> {clock(segment.end)}\n{text}\n\n"
+    return f"{timestamp(segment.start)} --> {timestamp(segment.end)}\n{text}\n\n"
 
 
 def _one_line(text: str) -> str:

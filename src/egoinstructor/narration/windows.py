@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from egoinstructor.errors import InputError
-from egoinstructor.narration.thumbnails import GRACE, Glance, glances
+from egoinstructor.narration.thumbnails import GRACE, Thumbnail, thumbnails
 
 DECIMALS = 3
 """Of a window's times: players count in milliseconds."""
@@ -20,12 +20,12 @@ SHORTEST, LONGEST = 0.5, 2.0
 """How long windows between changes are, as shares of the length that was asked for."""
 
 JUMP, JUMP_RATIO = 0.2, 3.0
-"""Another scene: so much of a glance has another brightness than in the one before (of its histogram, which a head that
-turns changes little), and so many times as much as since the last cut."""
+"""Scene cut: this share of a thumbnail's brightness histogram differs from the one before (a turning head changes it little),
+and this many times as much as on average since the last cut."""
 
 MOTION, MOTION_RATIO, MOTION_SECONDS = 0.02, 3.0, 1.0
-"""Another motion: for so long, each pixel of a glance has differed from the one before by so much more or less than earlier
-since the last cut (1: black from white), and so many times."""
+"""Change of motion: for so many seconds, thumbnails have differed from the one before by so much more or less per pixel (1:
+black from white) than earlier since the last cut, and by so many times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def change_windows(recording: Path, duration: float, seconds: float, *, start: f
     """
     if not 0 < seconds < math.inf:
         raise InputError(f"windows of {seconds:g} s; the length must be more than 0.")
-    seen = glances(recording, start)
+    seen = thumbnails(recording, start)
     cuts = cut_times(seen, start, duration, SHORTEST * seconds, LONGEST * seconds)
     begin, end = start, None
     for cut in cuts:
@@ -98,7 +98,7 @@ def change_windows(recording: Path, duration: float, seconds: float, *, start: f
     yield Window(begin, last)
 
 
-def cut_times(seen: Iterable[Glance], start: float, end: float, shortest: float, longest: float) -> Iterator[float]:
+def cut_times(seen: Iterable[Thumbnail], start: float, end: float, shortest: float, longest: float) -> Iterator[float]:
     """When the scene or the motion changes, or nothing has for too long.
 
     Args:
@@ -111,13 +111,13 @@ def cut_times(seen: Iterable[Glance], start: float, end: float, shortest: float,
     Yields:
         Seconds, rising, each more than `start` and less than `end`.
     """
-    coming, again = iter(seen), deque[Glance]()
+    coming, again = iter(seen), deque[Thumbnail]()
     scene = _Scene(start)
-    while (glance := again.popleft() if again else next(coming, None)) is not None and glance.time < end:
-        while (cut := round(scene.start + longest, DECIMALS)) < end and glance.time >= cut - GRACE:
+    while (thumbnail := again.popleft() if again else next(coming, None)) is not None and thumbnail.time < end:
+        while (cut := round(scene.start + longest, DECIMALS)) < end and thumbnail.time >= cut - GRACE:
             scene = _Scene(cut)
             yield cut
-        change = scene.look(glance)
+        change = scene.look(thumbnail)
         if change is not None and (cut := round(change.time, DECIMALS)) - scene.start >= shortest:
             again.extendleft(reversed([g for g in scene.latest if g.time >= cut - GRACE]))
             scene = _Scene(cut)
@@ -132,28 +132,28 @@ class _Scene:
 
     def __init__(self, start: float) -> None:
         self.start = start
-        self.latest: deque[Glance] = deque()  # the last second's
+        self.latest: deque[Thumbnail] = deque()  # the last second's
         self._motion: deque[float] = deque()  # between each of them and the one before
         self._earlier = _Mean()  # motion before that
         self._change = _Mean()  # of the histogram, since the last cut
 
-    def look(self, glance: Glance) -> Glance | None:
-        """The glance with which another scene or motion began, if by now one has."""
+    def look(self, thumbnail: Thumbnail) -> Thumbnail | None:
+        """The thumbnail with which another scene or motion began, if by now one has."""
         if self.latest:
             before, usual = self.latest[-1], self._change.value
-            self._motion.append(float(np.abs(glance.picture - before.picture).mean()))
-            change = float(np.abs(glance.histogram - before.histogram).sum()) / 2
+            self._motion.append(float(np.abs(thumbnail.picture - before.picture).mean()))
+            change = float(np.abs(thumbnail.histogram - before.histogram).sum()) / 2
             self._change.add(change)
             if usual is not None and change > JUMP and change > JUMP_RATIO * usual:
-                self.latest.append(glance)
-                return glance
-        self.latest.append(glance)
-        while glance.time - self.latest[0].time > MOTION_SECONDS:
+                self.latest.append(thumbnail)
+                return thumbnail
+        self.latest.append(thumbnail)
+        while thumbnail.time - self.latest[0].time > MOTION_SECONDS:
             self.latest.popleft()
             self._earlier.add(self._motion.popleft())
         return self._motion_change()
 
-    def _motion_change(self) -> Glance | None:
+    def _motion_change(self) -> Thumbnail | None:
         """Where in the last second motion became another than it was, for at least a second, before."""
         earlier = self._earlier.value
         if earlier is None or not self._motion or self.latest[0].time - self.start < MOTION_SECONDS:
@@ -161,7 +161,9 @@ class _Scene:
         low, high = sorted((earlier, sum(self._motion) / len(self._motion)))
         if high - low <= MOTION or high <= MOTION_RATIO * low:
             return None
-        differs = (glance for glance, m in zip(self.latest, self._motion, strict=False) if abs(m - earlier) > MOTION)
+        differs = (
+            thumbnail for thumbnail, m in zip(self.latest, self._motion, strict=False) if abs(m - earlier) > MOTION
+        )
         return next(differs, None)
 
 

@@ -32,11 +32,11 @@ from egoinstructor.retriever.embeddings import unit
 from egoinstructor.retriever.features import seen
 from egoinstructor.retriever.frames import TowerFrameEncoder
 from egoinstructor.retriever.interface import FrameEncoder, Retriever, RetrieverIdentity, View
-from egoinstructor.retriever.loading import described, find_model, load_model, load_tokenizer, model_type
+from egoinstructor.retriever.loading import described, find_model, load_model, load_text_tokenizer, model_type
 from egoinstructor.retriever.texts import TextReader
 from egoinstructor.video.decode import Sampling, probe
-from egoinstructor.video.in_memory import HeldFrames
 from egoinstructor.video.identity import content_identity
+from egoinstructor.video.in_memory import InMemoryVideo
 
 SETTINGS = "retriever.json"
 """Beside the model's `config.json`: how frames are chosen, and which backbones they go through."""
@@ -157,7 +157,9 @@ class CrossViewRetriever(Retriever):
                 )
             backbones[view] = opened[key]
         name = described(folder, "cross-view")
-        retriever = cls(model, load_tokenizer(path), **backbones, num_frames=num_frames, sampling=sampling, name=name)
+        retriever = cls(
+            model, load_text_tokenizer(path), **backbones, num_frames=num_frames, sampling=sampling, name=name
+        )
         retriever._given = {
             f"{view}_backbone": _lasting(str(where)) for view, where in given.items() if where is not None
         }
@@ -334,7 +336,7 @@ def seen_clip(clip: Clip, view: View) -> Clip:
     video = clip.video
     first = 0.0
     if isinstance(video, Frames):
-        first, longest = HeldFrames(video).span
+        first, longest = InMemoryVideo(video).span
     else:
         longest = probe(video).duration if isinstance(video, bytes) else _duration(video, content_identity(video))
     # A wrong time stays one, and is an error when the clip is read.

@@ -26,7 +26,7 @@ from egoinstructor.records import Clip
 from egoinstructor.retriever.embeddings import unit
 from egoinstructor.retriever.frames import TowerFrameEncoder
 from egoinstructor.retriever.interface import FrameEncoder, FrameSpec, Retriever, RetrieverIdentity, View
-from egoinstructor.retriever.loading import described, find_model, load_model, load_tokenizer, model_type
+from egoinstructor.retriever.loading import described, find_model, load_model, load_text_tokenizer, model_type
 from egoinstructor.retriever.preprocessing import Preprocessing
 from egoinstructor.retriever.texts import TextReader
 from egoinstructor.video.decode import Sampling
@@ -141,7 +141,7 @@ class DualEncoderRetriever(Retriever):
         model = place(load_model(KINDS[kind].model, path, dtype), device)
         return cls(
             model,
-            load_tokenizer(path),
+            load_text_tokenizer(path),
             preprocessing or Preprocessing.from_folder(path),
             num_frames=num_frames,
             sampling=sampling,

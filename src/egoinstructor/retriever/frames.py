@@ -28,8 +28,8 @@ from egoinstructor.records import Clip
 from egoinstructor.retriever.interface import FrameSpec
 from egoinstructor.retriever.loading import find_model, load_model, model_type
 from egoinstructor.retriever.preprocessing import CONFIG, Preprocessing
-from egoinstructor.video.prefetch import DECODE_THREADS, ahead
 from egoinstructor.video.decode import Sampling, load_video
+from egoinstructor.video.prefetch import DECODE_THREADS, prefetch
 
 _TOWERS: dict[str, Any] = {
     "clip": CLIPModel,
@@ -166,7 +166,7 @@ class TowerFrameEncoder:
             )
             return self.preprocessing(frames).to(weight.dtype)  # (F, 3, H, W)
 
-        waiting = ahead(pixels, clips, threads=self.threads)
+        waiting = prefetch(pixels, clips, threads=self.threads)
         clips_per_pass = max(1, self.frames_per_pass // self.num_frames)
         features = [weight.new_empty(0, self.num_frames, self.width)]
         with torch.inference_mode(), fast_linears(weight.device):

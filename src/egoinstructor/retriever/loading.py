@@ -85,7 +85,7 @@ def load_model(kind: type[Module], folder: Path, dtype: torch.dtype | None) -> M
     return model.eval().requires_grad_(False)
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+def load_text_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder; nothing is downloaded.
 
     Raises:

@@ -16,7 +16,7 @@ from egoinstructor.errors import CheckpointError
 from egoinstructor.retriever.cross_view import CrossViewConfig, CrossViewModel
 from egoinstructor.retriever.cross_view_retriever import CrossViewRetriever
 from egoinstructor.retriever.frames import TowerFrameEncoder
-from egoinstructor.retriever.loading import load_tokenizer
+from egoinstructor.retriever.loading import load_text_tokenizer
 
 TOKENIZER = "openai/clip-vit-large-patch14"
 """Whose tokenizer the published text tower was trained with."""
@@ -120,7 +120,7 @@ def convert_published(
         CheckpointError: as `load_published`; a tokenizer or backbone that does not fit; a folder that is in use.
     """
     model = load_published(file)
-    words = load_tokenizer(find_folder(tokenizer, TOKENIZER_FILES, "tokenizer"))
+    words = load_text_tokenizer(find_folder(tokenizer, TOKENIZER_FILES, "tokenizer"))
     named = {"ego": ego_backbone, "exo": exo_backbone}
     opened = {
         where: TowerFrameEncoder.from_pretrained(where, num_frames=model.config.num_frames, device="cpu")

@@ -15,7 +15,7 @@ CHUNK = 1024
 
 
 @torch.no_grad()
-def recall_at(
+def index_recall_at(
     queries: Tensor, gallery: Tensor, answers: Sequence[Collection[int]], ks: Sequence[int]
 ) -> dict[int, float]:
     """The share of queries with a right answer among the first k.

@@ -48,7 +48,7 @@ class _Waiting(Generic[Item]):
     item: Item
 
 
-class Times(Generic[Item]):
+class StreamClock(Generic[Item]):
     """Gives each frame its time. Seconds never fall; the first frame is at 0.
 
     Where a stream counts anew, or jumps further ahead than can be, the next frame follows the last one as if no more

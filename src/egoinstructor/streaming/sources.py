@@ -25,11 +25,11 @@ from av.video.stream import VideoStream
 
 from egoinstructor.errors import InputError, VideoError
 from egoinstructor.streaming.addresses import allowed_address, masked
-from egoinstructor.streaming.clock import Times
+from egoinstructor.streaming.clock import StreamClock
+from egoinstructor.streaming.windows import NOMINAL_RATE, LiveFrame
 from egoinstructor.video.container import OpenVideo, choose_stream, open_video
 from egoinstructor.video.display import to_rgb
 from egoinstructor.video.formats import READABLE
-from egoinstructor.streaming.windows import NOMINAL_RATE, LiveFrame
 from egoinstructor.video.timeline import LONGEST
 
 logger = logging.getLogger(__name__)
@@ -57,14 +57,14 @@ _DECODER = {"err_detect": "explode", "max_pixels": str(MAX_PIXELS)}
 Opener = Callable[[], AbstractContextManager[OpenVideo]]
 
 
-def open_source(
+def open_stream(
     name: str,
     *,
     allow_hosts: Sequence[str] = (),
     paced: bool = False,
     idle: float = IDLE,
     reconnects: int = RECONNECTS,
-) -> Source:
+) -> StreamSource:
     """Open a stream by its name.
 
     Args:
@@ -82,7 +82,7 @@ def open_source(
         raise InputError(f"idle={idle}: give seconds, more than 0.")
     if reconnects < 0:
         raise InputError(f"reconnects={reconnects}: give a number of attempts, 0 or more.")
-    check_source(name, allow_hosts)
+    check_stream(name, allow_hosts)
     stop = Event()
     address, camera = "://" in name, _is_camera(name)
     if paced and (address or camera):
@@ -91,15 +91,15 @@ def open_source(
         url, shown = allowed_address(name, allow_hosts)
         live = url.startswith("rtsp:")  # what HTTP gives may be a file
         lost = reconnects if live else 0
-        return Source(partial(_open_address, url, shown), shown, stop=stop, reconnects=lost, live=live)
+        return StreamSource(partial(_open_address, url, shown), shown, stop=stop, reconnects=lost, live=live)
     if camera:
-        return Source(partial(_open_camera, name), name, stop=stop, live=True)
+        return StreamSource(partial(_open_camera, name), name, stop=stop, live=True)
     if paced:
-        return Source(partial(open_video, Path(name)), name, stop=stop, paced=True)
-    return Source(partial(_open_growing, Path(name), idle, stop), name, stop=stop)
+        return StreamSource(partial(open_video, Path(name)), name, stop=stop, paced=True)
+    return StreamSource(partial(_open_growing, Path(name), idle, stop), name, stop=stop)
 
 
-def check_source(name: str, allow_hosts: Sequence[str] = ()) -> None:
+def check_stream(name: str, allow_hosts: Sequence[str] = ()) -> None:
     """Look whether a stream can be meant by a name, without opening it.
 
     Args:
@@ -118,7 +118,7 @@ def check_source(name: str, allow_hosts: Sequence[str] = ()) -> None:
         )
 
 
-class Source:
+class StreamSource:
     """A stream of `(seconds, pixels)`; pixels are made when they are asked for. One iteration; close it after.
 
     Args:
@@ -160,7 +160,7 @@ class Source:
         declared = [float(rate) for rate in (stream.average_rate, stream.guessed_rate) if rate]
         self.rate = next((rate for rate in declared if RATES[0] <= rate <= RATES[1]), NOMINAL_RATE)
         """Frames per second, as the stream declares them."""
-        self._times: Times[VideoFrame] = Times(self.rate)
+        self._times: StreamClock[VideoFrame] = StreamClock(self.rate)
         if not live and not reconnects:  # a file counts from the start of its presentation, as everywhere
             self._times.resume(_lead(self._video))
         self._began: float | None = None  # when the first frame came
@@ -219,7 +219,7 @@ class Source:
         self._stop.set()
         self._take().close()
 
-    def __enter__(self) -> Source:
+    def __enter__(self) -> StreamSource:
         """Itself."""
         return self
 

@@ -21,7 +21,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 from egoinstructor.errors import CheckpointError
 from egoinstructor.training.dataset import EpochSampler
 from egoinstructor.training.failures import FailureLog, TrainingError
-from egoinstructor.training.optimizer import describe
+from egoinstructor.training.optimizer import describe_groups
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class RunTrainer(Trainer):
         """AdamW over the recipe's parameter groups."""
         if self.optimizer is None:
             groups = self.parameter_groups(model or self.model_wrapped or self.model)
-            logger.info("%s", describe(groups))
+            logger.info("%s", describe_groups(groups))
             kind, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
             self.optimizer = kind([group for group in groups if group["params"]], **options)
         return self.optimizer

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from egoinstructor.data.metadata import Candidate, Sample
 from egoinstructor.errors import InputError
 from egoinstructor.model.configuration import IGNORE
 from egoinstructor.model.processing import EgoInstructorProcessor
 from egoinstructor.model.prompt import TRAINING, Prompt, clean_instruction, last_answer
 from egoinstructor.records import Clip
 from egoinstructor.training.feature_cache import FeatureCache
-from egoinstructor.data.metadata import Candidate, Sample
 from egoinstructor.training.schedule import Schedule
 from egoinstructor.video.decode import load_video
 

@@ -25,16 +25,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from egoinstructor.data.pairs import PairRecord
 from egoinstructor.errors import InputError
 from egoinstructor.records import Clip
 from egoinstructor.retriever.cross_view_retriever import seen_clip
 from egoinstructor.retriever.interface import View
-from egoinstructor.data.pairs import PairRecord
 from egoinstructor.retriever.preprocessing import Preprocessing
-from egoinstructor.video.prefetch import ahead
 from egoinstructor.video.decode import load_video
 from egoinstructor.video.folder import VideoFolder
 from egoinstructor.video.identity import content_identity
+from egoinstructor.video.prefetch import prefetch
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ class FrameStore:
                     if start % CLIPS_PER_REPORT == 0:
                         logger.info("decoding %s clips: %d of %d", self.view, start, len(left))
                     some = left[start : start + CLIPS_PER_WRITE]
-                    for index, decoded in zip(some, ahead(self._decode, some), strict=True):
+                    for index, decoded in zip(some, prefetch(self._decode, some), strict=True):
                         if isinstance(decoded, str):
                             self._reasons[index] = decoded
                         else:

@@ -36,7 +36,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     ]
 
 
-def describe(groups: list[dict[str, Any]]) -> str:
+def describe_groups(groups: list[dict[str, Any]]) -> str:
     """A line a group."""
     return "\n".join(
         f"weight decay {group['weight_decay']:<6g} {len(group['params']):>5} tensors "

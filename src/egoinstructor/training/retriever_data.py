@@ -23,15 +23,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from egoinstructor.data.metadata import clean_narration
+from egoinstructor.data.pairs import PairRecord, draw_pair
 from egoinstructor.errors import InputError
 from egoinstructor.retriever.egoexonce import NO_ID
 from egoinstructor.retriever.features import FeatureFolder
 from egoinstructor.retriever.interface import View
-from egoinstructor.data.pairs import PairRecord, draw_pair
 from egoinstructor.training.augment import UNCHANGED, Augment, Look
 from egoinstructor.training.dataset import Draw
 from egoinstructor.training.frame_store import FrameStore
-from egoinstructor.data.metadata import clean_narration
 
 REFUSED, CUT = "pairs_without_a_shared_action", "texts_cut"
 COUNTED = (REFUSED, CUT)
@@ -56,7 +56,7 @@ class Side:
 
 
 @dataclass(slots=True)
-class Row:
+class PairRow:
     """One clip, read: where its record stands in its side, features `(F, W)`, its text and the token ids of that.
 
     Of one that is read as frames, `features` are bytes `(F, H, W, 3)`, `places` the frames' numbers, and `look` its change.
@@ -87,7 +87,7 @@ class PairItem:
 
     id: str = ""
     number: int = -1
-    rows: list[Row] = field(default_factory=list)
+    rows: list[PairRow] = field(default_factory=list)
     tried: int = 0
     failures: list[tuple[str, str]] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTED, 0))
@@ -204,7 +204,7 @@ class PairDataset(Dataset[PairItem]):
         others = [other for other in self._by_action.get((record.nouns, record.verbs), ()) if other != index]
         return rng.choice(others) if others else None
 
-    def _read(self, item: PairItem, side: Side, index: int, rng: random.Random) -> Row | None:
+    def _read(self, item: PairItem, side: Side, index: int, rng: random.Random) -> PairRow | None:
         """One clip; None, and a failure on record, if it can't be read."""
         record = side.records[index]
         item.tried += 1
@@ -221,7 +221,7 @@ class PairDataset(Dataset[PairItem]):
             tokens = [*tokens[: self.text_context - 1], tokens[-1]]  # which is the end of the text
             item.counts[CUT] += 1
         look = self.augment.draw(rng) if self.augment else UNCHANGED
-        return Row(side.view, index, record, features, text, tokens, places, look)
+        return PairRow(side.view, index, record, features, text, tokens, places, look)
 
     def _features(self, side: Side, index: int, rng: random.Random | None) -> tuple[Tensor, list[int]]:
         """A clip's features, or frames; and their places among the F.
@@ -299,14 +299,14 @@ class PairCollator:
         batch["items"] = list(items)
         return batch
 
-    def _features(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+    def _features(self, rows: Sequence[PairRow]) -> dict[str, Tensor]:
         batch = {}
         for view, width in self.widths.items():
             features = [row.features for row in rows if row.view == view]
             batch[f"{view}_features"] = torch.stack(features) if features else torch.zeros(0, self.num_frames, width)
         return batch
 
-    def _frames(self, rows: Sequence[Row], height: int, width: int) -> dict[str, Tensor]:
+    def _frames(self, rows: Sequence[PairRow], height: int, width: int) -> dict[str, Tensor]:
         empty = torch.zeros(0, self.num_frames, height, width, 3, dtype=torch.uint8)
         shown = len(rows[0].places) if rows else self.num_frames
         return {

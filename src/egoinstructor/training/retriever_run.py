@@ -10,14 +10,14 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import CLIPModel, CLIPTextModelWithProjection, PreTrainedTokenizerBase, set_seed
 
+from egoinstructor.data.pairs import PairRecord, check_paired, read_pairs
 from egoinstructor.errors import CheckpointError, InputError
 from egoinstructor.retriever.clip_text import load_clip_text, text_sizes
 from egoinstructor.retriever.cross_view import CrossViewConfig, CrossViewModel
 from egoinstructor.retriever.cross_view_retriever import VIEWS, CrossViewRetriever
 from egoinstructor.retriever.features import FeatureFolder
 from egoinstructor.retriever.frames import TowerFrameEncoder
-from egoinstructor.retriever.loading import find_model, load_model, load_tokenizer, model_type
-from egoinstructor.data.pairs import PairRecord, check_paired, read_pairs
+from egoinstructor.retriever.loading import find_model, load_model, load_text_tokenizer, model_type
 from egoinstructor.training.augment import Augment
 from egoinstructor.training.callbacks import RunRecord
 from egoinstructor.training.failures import FailureLog
@@ -149,7 +149,7 @@ def open_cross_view(
         InputError: sizes that don't fit.
     """
     folder = find_model(str(options.model or options.clip_text or options.tokenizer))
-    tokenizer = load_tokenizer(folder)
+    tokenizer = load_text_tokenizer(folder)
     if options.model:
         model = load_model(CrossViewModel, folder, torch.float32).requires_grad_(True)
         taken = model.config.ego_frame_width, model.config.exo_frame_width

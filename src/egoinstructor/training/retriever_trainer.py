@@ -16,7 +16,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from egoinstructor.errors import InputError
 from egoinstructor.retriever.cross_view import CrossViewModel, CrossViewOutput
 from egoinstructor.retriever.egoexonce import egoexo_positives, egoexonce, gather, noun_nce, same_action, same_item
-from egoinstructor.retriever.recall import recall_at
+from egoinstructor.retriever.recall import index_recall_at
 from egoinstructor.training.base_trainer import RunTrainer
 from egoinstructor.training.dataset import EpochSampler
 from egoinstructor.training.failures import FailureLog, TrainingError
@@ -202,11 +202,11 @@ def _recalls(
     exos = {int(indices[row + 1]): int(row + 1) for row in egos}  # by clip, a row of it
     places = {clip: place for place, clip in enumerate(exos)}
     answers = [[places[clip] for clip in dataset.answers(int(numbers[row])) if clip in places] for row in egos]
-    ego_exo = recall_at(video[egos], video[list(exos.values())], answers, (1, 5))
+    ego_exo = index_recall_at(video[egos], video[list(exos.values())], answers, (1, 5))
     same_verb = _within_verb(video, nouns, verbs, egos, torch.tensor(list(exos.values())))
     paired = torch.stack((egos, egos + 1), dim=1).flatten()
     distinct, first = _distinct(texts[paired])
-    video_text = recall_at(video[paired], text[paired][first], [[place] for place in distinct.tolist()], (1,))
+    video_text = index_recall_at(video[paired], text[paired][first], [[place] for place in distinct.tolist()], (1,))
     return {
         "ego_exo_r1": ego_exo[1],
         "ego_exo_r5": ego_exo[5],

@@ -11,6 +11,7 @@ import torch
 from egoinstructor.checkpoints.convert import load_original
 from egoinstructor.checkpoints.loading import load
 from egoinstructor.checkpoints.writing import whole_folder
+from egoinstructor.data.metadata import Sample, read_metadata
 from egoinstructor.errors import InputError
 from egoinstructor.model.modeling import EgoInstructorForConditionalGeneration, TrainableReport
 from egoinstructor.model.processing import EgoInstructorProcessor
@@ -21,7 +22,6 @@ from egoinstructor.training.dataset import CaptionDataset, Collator
 from egoinstructor.training.failures import FailureLog
 from egoinstructor.training.feature_cache import FeatureCache
 from egoinstructor.training.lora import add_lora, merge_lora
-from egoinstructor.data.metadata import Sample, read_metadata
 from egoinstructor.training.run_folder import MODEL_FOLDER, drive, require_reporters, resume_from
 from egoinstructor.training.schedule import Schedule
 from egoinstructor.training.trainer import CaptionerTrainer

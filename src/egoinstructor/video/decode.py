@@ -17,14 +17,14 @@ from egoinstructor.errors import InputError
 from egoinstructor.records import Clip, Frames, as_source
 from egoinstructor.video.chunked import ChunkedVideo, open_pieces
 from egoinstructor.video.file import Backend, Sampling, VideoFile, VideoInfo, open_file
-from egoinstructor.video.in_memory import HeldFrames
+from egoinstructor.video.in_memory import InMemoryVideo
 
 __all__ = ["Backend", "Sampling", "VideoInfo", "load_video", "probe", "read_frames"]
 
-Source = str | os.PathLike[str] | bytes | Frames
+VideoLike = str | os.PathLike[str] | bytes | Frames
 
 
-def probe(source: Source) -> VideoInfo:
+def probe(source: VideoLike) -> VideoInfo:
     """Look at a video; one frame is decoded.
 
     Raises:
@@ -34,7 +34,7 @@ def probe(source: Source) -> VideoInfo:
         return video.info()
 
 
-def read_frames(source: Source, indices: Sequence[int], *, backend: Backend = "auto") -> Frames:
+def read_frames(source: VideoLike, indices: Sequence[int], *, backend: Backend = "auto") -> Frames:
     """Exactly the frames with those display indices (from 0), in that order; repeats are allowed.
 
     Args:
@@ -54,7 +54,7 @@ def read_frames(source: Source, indices: Sequence[int], *, backend: Backend = "a
 
 
 def load_video(
-    source: Source,
+    source: VideoLike,
     *,
     start: float | None = None,
     end: float | None = None,
@@ -98,10 +98,10 @@ def load_video(
 
 
 @contextmanager
-def _open(source: Source) -> Iterator[VideoFile | ChunkedVideo | HeldFrames]:
+def _open(source: VideoLike) -> Iterator[VideoFile | ChunkedVideo | InMemoryVideo]:
     video = as_source(source)
     if isinstance(video, Frames):
-        yield HeldFrames(video)
+        yield InMemoryVideo(video)
     elif isinstance(video, Path) and video.is_dir():
         yield open_pieces(video)
     else:

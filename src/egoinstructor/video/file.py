@@ -15,13 +15,13 @@ from egoinstructor.records import Clip, EncodedVideo, Frames, source_name
 from egoinstructor.video import reader, sampling, torchcodec_reader
 from egoinstructor.video.container import OpenVideo, open_video
 from egoinstructor.video.display import orientation
-from egoinstructor.video.timeline_cache import KeptTimelines
 from egoinstructor.video.timeline import Timeline, read_timeline
+from egoinstructor.video.timeline_cache import TimelineCache
 
 Backend = Literal["auto", "pyav", "torchcodec"]
 Sampling = Literal["segment_center", "linspace"]
 
-_TIMELINES = KeptTimelines()
+_TIMELINES = TimelineCache()
 
 
 @dataclass(frozen=True, slots=True)

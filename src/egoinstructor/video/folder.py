@@ -14,7 +14,7 @@ VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".3gp", ".3g2
 
 _MPEG_TS = (".ts", ".mts", ".m2ts")
 
-Progress = Callable[[int, int, str], None]
+ProgressCallback = Callable[[int, int, str], None]
 """Called after each video: how many have been dealt with, how many there are, which one it was."""
 
 

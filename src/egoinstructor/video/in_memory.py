@@ -1,4 +1,4 @@
-"""Frames in memory as a video: of a camera, or decoded somewhere else. Chosen from as a file of them would be."""
+"""Frames in memory as a video, sampled as a file of them would be."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STILL_RATE = 25.0
 
 
 @dataclass(frozen=True, slots=True)
-class HeldFrames:
+class InMemoryVideo:
     """A video that is `Frames`; its times are theirs, so it may begin later than at 0."""
 
     frames: Frames

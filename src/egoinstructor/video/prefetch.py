@@ -1,4 +1,4 @@
-"""Work done on threads, a little ahead of whoever takes its results: decoding while a model encodes."""
+"""Run work on threads, a few items ahead of its consumer: decode while a model encodes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ DECODE_THREADS = 2
 """Clips decoded at a time while a model encodes: decoding is far cheaper than a vision encoder."""
 
 
-def ahead(work: Callable[[Item], Result], items: Iterable[Item], *, threads: int = DECODE_THREADS) -> Iterator[Result]:
+def prefetch(
+    work: Callable[[Item], Result], items: Iterable[Item], *, threads: int = DECODE_THREADS
+) -> Iterator[Result]:
     """The result of each item, in order and in bounded memory: at most `threads` wait to be taken.
 
     Args:

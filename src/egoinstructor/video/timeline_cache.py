@@ -1,4 +1,4 @@
-"""Timelines of the files that were opened last: a long recording is opened for every clip of it, and read once for all."""
+"""LRU cache of timelines: a long recording is opened for every clip of it, and scanned once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FILES = 32
 _Key = tuple[str, int, int, int]
 
 
-class KeptTimelines:
+class TimelineCache:
     """The timelines of a few files, each for as long as its file stays what it is. Several threads may use one.
 
     Args:

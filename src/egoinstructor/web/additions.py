@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from egoinstructor.errors import InputError
-from egoinstructor.files import whole_file
+from egoinstructor.files import atomic_file
 from egoinstructor.library.records import ClipEntry, Filter, VideoRecord
 from egoinstructor.records import Clip
 from egoinstructor.video.identity import stamp
-from egoinstructor.web.results import AddReport, Narration
 from egoinstructor.web.limits import Limits
+from egoinstructor.web.results import AddReport, Narration
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -120,7 +120,7 @@ def add(
     texts = library.need_retriever().encode_text([entry.narration for entry in entries])
     fresh = not target.exists()
     if fresh:
-        with whole_file(target) as partial:
+        with atomic_file(target) as partial:
             shutil.copyfile(upload, partial)
     try:
         if SOURCE not in library.sources():

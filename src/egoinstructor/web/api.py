@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from egoinstructor import __version__
 from egoinstructor.errors import EgoInstructorError, require_extra
 from egoinstructor.narration.options import NarrationOptions, default_seconds
-from egoinstructor.web.results import OwnReference
 from egoinstructor.web.errors import BadRequest, NotFound, ServiceError, Unprocessable, as_service_error
 from egoinstructor.web.metrics import Metrics
+from egoinstructor.web.results import OwnReference
 from egoinstructor.web.service import Service
 
 if TYPE_CHECKING:

@@ -28,8 +28,8 @@ from egoinstructor.errors import InputError
 from egoinstructor.records import Clip
 from egoinstructor.video.container import open_video
 from egoinstructor.video.file import Sampling, VideoFile, open_file
-from egoinstructor.video.timeline_cache import KeptTimelines
 from egoinstructor.video.timeline import Timeline, read_timeline
+from egoinstructor.video.timeline_cache import TimelineCache
 from egoinstructor.web.limits import LimitError, Limits
 
 HEAD = struct.Struct("<IQ")
@@ -43,7 +43,7 @@ _DECODERS = (
 )  # fmt: skip
 """What cameras, phones, browsers and editors write. FFmpeg has hundreds more, most of them old and seldom looked after."""
 
-_TIMELINES = KeptTimelines(files=4)
+_TIMELINES = TimelineCache(files=4)
 
 
 def main() -> None:

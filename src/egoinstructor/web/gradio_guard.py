@@ -1,4 +1,4 @@
-"""What of Gradio can be reached: the addresses and the values that our page needs, and no others.
+"""Allow-list of Gradio's addresses and values: those that our page needs, and no others.
 
 Gradio brings more than a page: it fetches addresses that a visitor names, passes requests on to other hosts, runs
 FFmpeg on uploads, and records calls. None of that is ours, so none of it answers.

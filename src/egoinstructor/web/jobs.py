@@ -14,9 +14,9 @@ from pathlib import Path, PurePath
 from threading import Condition, Thread
 from typing import Any, Literal
 
-from egoinstructor.narration.options import NarrationOptions
-from egoinstructor.narration.narrate import Progress
 from egoinstructor.narration.captions import Line, Segment
+from egoinstructor.narration.narrate import NarrationProgress
+from egoinstructor.narration.options import NarrationOptions
 from egoinstructor.narration.tracks import jsonl, srt, vtt
 from egoinstructor.web.errors import Busy, NotFound, Unavailable, as_service_error
 from egoinstructor.web.uploads import Upload
@@ -99,7 +99,7 @@ class Job:
         }
 
 
-Narrate = Callable[[Job, Path, Callable[[Progress], None]], bool]
+Narrate = Callable[[Job, Path, Callable[[NarrationProgress], None]], bool]
 """Narrates a job's recording, with files that begin so; whether it came to the end."""
 
 
@@ -227,7 +227,7 @@ class Jobs:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _note(job: Job, progress: Progress) -> None:
+def _note(job: Job, progress: NarrationProgress) -> None:
     """How far a job is, and what it has said, without paths of this machine."""
     for line in progress.segments:
         if isinstance(line, Segment):

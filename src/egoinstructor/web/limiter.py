@@ -1,4 +1,4 @@
-"""Who is let in: so many requests at once, each for so many seconds, none while the server goes down."""
+"""Admission control: a number of requests at once, each with a time limit, none during shutdown."""
 
 from __future__ import annotations
 

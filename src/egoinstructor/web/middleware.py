@@ -77,7 +77,7 @@ PAGE_POLICY = (
 """Gradio's page has its scripts in the document, and compiles some; all of them are served from here."""
 
 
-class Guard:
+class RequestMiddleware:
     """Lets requests to an app, or answers them itself.
 
     Args:
@@ -219,7 +219,7 @@ def _cookies(header: str) -> dict[str, str]:
 class _Exchange:
     """One request and its answer."""
 
-    def __init__(self, guard: Guard, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, guard: RequestMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
         self._guard, self._scope, self._receive, self._send = guard, scope, receive, send
         self._headers = {
             name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope.get("headers", [])

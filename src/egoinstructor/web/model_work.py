@@ -13,13 +13,13 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from egoinstructor.errors import EgoInstructorError, InputError
-from egoinstructor.library.roots import entry_path
 from egoinstructor.library.records import ClipEntry, Filter
 from egoinstructor.library.references import Retrieval, find_references
+from egoinstructor.library.roots import entry_path
 from egoinstructor.library.selection import Selection
 from egoinstructor.records import Caption, Clip, Reference
-from egoinstructor.web.results import Found
 from egoinstructor.web.errors import NotFound
+from egoinstructor.web.results import FoundClip
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +31,7 @@ PLAYABLE = (".mp4", ".m4v", ".webm")
 """Endings of files that browsers play."""
 
 
-Pairs = Sequence[tuple[Found, Reference]]
+Pairs = Sequence[tuple[FoundClip, Reference]]
 """References, each as the service tells it and as the captioner reads it."""
 
 
@@ -83,7 +83,7 @@ class Captioned:
     """A caption, with what the model read as the service tells it."""
 
     caption: Caption
-    references: tuple[Found, ...]
+    references: tuple[FoundClip, ...]
 
 
 class ModelWork:
@@ -142,12 +142,12 @@ class ModelWork:
                 return  # which ends the captioner's own thread, as nobody holds its iterator any more
             yield _told(piece, work.pairs) if isinstance(piece, Caption) else piece
 
-    def found(self, query: Query, shots: int) -> list[Found]:
+    def found(self, query: Query, shots: int) -> list[FoundClip]:
         """The references that a caption would read."""
         (selection,) = self._select([(query, shots)], {})
         return self.tell([(hit.entry, hit.score) for hit in selection.chosen])
 
-    def search(self, query: Query | None, text: str | None, k: int, source: str | None) -> list[Found]:
+    def search(self, query: Query | None, text: str | None, k: int, source: str | None) -> list[FoundClip]:
         """The k nearest clips of the library.
 
         Raises:
@@ -174,11 +174,11 @@ class ModelWork:
                 return path
         raise NotFound(f"clip {id!r}: the library has no such clip with a video that can be played.")
 
-    def tell(self, clips: Sequence[tuple[ClipEntry, float | None]]) -> list[Found]:
+    def tell(self, clips: Sequence[tuple[ClipEntry, float | None]]) -> list[FoundClip]:
         """Clips of the library, with their scores, as the service tells them: no path of this machine."""
         roots = self._need_library().sources()
         return [
-            Found(
+            FoundClip(
                 id=entry.id,
                 narration=entry.text,
                 score=score,

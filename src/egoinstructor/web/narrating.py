@@ -13,15 +13,15 @@ from egoinstructor.captioners.egoinstructor import SHOTS, Captioner
 from egoinstructor.errors import InputError, VideoError
 from egoinstructor.library.references import Retrieval
 from egoinstructor.model.prompt import TRAINING
+from egoinstructor.narration.narrate import NarrationProgress, narrate
 from egoinstructor.narration.options import NarrationOptions
-from egoinstructor.narration.narrate import Progress, narrate
 from egoinstructor.records import Clip, Frames
 from egoinstructor.video.identity import content_digest
 from egoinstructor.video.sampling import clip_span
-from egoinstructor.web.results import MAX_BEAMS, MAX_SHOTS, check_range
 from egoinstructor.web.errors import Busy
 from egoinstructor.web.jobs import Job
 from egoinstructor.web.limits import LimitError
+from egoinstructor.web.results import MAX_BEAMS, MAX_SHOTS, check_range
 from egoinstructor.web.sandbox import Sandbox
 from egoinstructor.web.uploads import Upload
 
@@ -79,7 +79,7 @@ class Narrator:
         windows = (end - start) / (options.seconds - options.overlap)
         check_range("the number of windows", math.ceil(windows), 1, MAX_WINDOWS)
 
-    def narrate(self, job: Job, out: Path, progress: Callable[[Progress], None]) -> bool:
+    def narrate(self, job: Job, out: Path, progress: Callable[[NarrationProgress], None]) -> bool:
         """A job's work; whether it came to the end."""
         asked = job.options.num_frames
         frames = self._captioner.processor.num_frames if asked is None else asked

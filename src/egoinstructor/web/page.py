@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from egoinstructor import assets
 from egoinstructor.web.errors import ServiceError
-from egoinstructor.web.page_caption import CaptionTab
 from egoinstructor.web.gradio_guard import Door, local_blocks
+from egoinstructor.web.page_caption import CaptionTab
 from egoinstructor.web.page_library import LibraryTab
 from egoinstructor.web.page_narrate import NarrateTab
 from egoinstructor.web.page_parts import Example, html

@@ -8,7 +8,6 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from egoinstructor.errors import InputError
-from egoinstructor.web.results import CaptionResult, OwnReference
 from egoinstructor.web.page_parts import (
     Example,
     Outputs,
@@ -24,11 +23,12 @@ from egoinstructor.web.page_parts import (
     upload_player,
     video_input,
 )
+from egoinstructor.web.results import CaptionResult, OwnReference
 
 if TYPE_CHECKING:
     import gradio as gr
 
-    from egoinstructor.web.results import Found
+    from egoinstructor.web.results import FoundClip
     from egoinstructor.web.service import Service
     from egoinstructor.web.uploads import Upload
 
@@ -299,7 +299,7 @@ class CaptionTab:
         duration = self._service.uploads.get(upload_id).info.duration
         return start or None, (end if end < round(duration, 2) else None)
 
-    def _show_found(self, offer: Offer, found: Sequence[Found]) -> Outputs:
+    def _show_found(self, offer: Offer, found: Sequence[FoundClip]) -> Outputs:
         import gradio as gr
 
         changes: Outputs = {self._offer: offer, self._hint: note(self._advice(offer))}

@@ -8,8 +8,8 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from egoinstructor.errors import InputError
-from egoinstructor.web.results import MAX_HITS, MAX_TEXT, Narration
 from egoinstructor.web.page_parts import Outputs, clip_list, html, note, safely, take, upload_player, video_input
+from egoinstructor.web.results import MAX_HITS, MAX_TEXT, Narration
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -22,7 +22,7 @@ _NOTHING = "The library has nothing that is near enough."
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class FormRow:
     """Where one narration is written; Gradio's own table loses the first key that is pressed in a cell."""
 
     row: gr.Row
@@ -79,14 +79,14 @@ class LibraryTab:
             self._added = html("", "library-added", "live")
 
     @staticmethod
-    def _row(number: int) -> Row:
+    def _row(number: int) -> FormRow:
         import gradio as gr
 
         with gr.Row(visible=number <= _ROWS_AT_FIRST, elem_classes="narration") as row:
             start = gr.Textbox(label=f"Start {number} (s)", max_length=12, min_width=80, scale=1)
             end = gr.Textbox(label=f"End {number} (s)", max_length=12, min_width=80, scale=1)
             text = gr.Textbox(label=f"What is said {number}", max_length=MAX_TEXT, min_width=160, scale=3)
-        return Row(row, start, end, text)
+        return FormRow(row, start, end, text)
 
     def _connect(self) -> None:
         import gradio as gr

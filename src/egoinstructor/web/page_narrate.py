@@ -12,8 +12,8 @@ from egoinstructor.narration.options import NarrationOptions, default_seconds
 from egoinstructor.web.errors import NotFound
 from egoinstructor.web.page_parts import (
     Outputs,
-    clock,
     confidence,
+    format_time,
     html,
     note,
     safely,
@@ -226,7 +226,7 @@ class NarrateTab:
 
 def progress_bar(job: Job) -> str:
     """How far it is, and how long it will take."""
-    left = "" if job.eta is None else f", about {clock(job.eta)} left"
+    left = "" if job.eta is None else f", about {format_time(job.eta)} left"
     return (
         f'<label class="bar">Progress <progress max="1" value="{job.progress:.3f}"></progress> '
         f"{job.progress:.0%}{escape(left)}</label>"
@@ -257,7 +257,8 @@ def caption_list(job: Job) -> str:
     if not segments:
         return ""
     rows = "".join(
-        f'<li><span class="time">{clock(one.start)}–{clock(one.end)}</span> {escape(one.caption)}{_sure(one)}</li>'
+        f'<li><span class="time">{format_time(one.start)}–{format_time(one.end)}</span> '
+        f"{escape(one.caption)}{_sure(one)}</li>"
         for one in segments
     )
     skipped = len(job.segments) - len(segments)

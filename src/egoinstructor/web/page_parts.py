@@ -20,7 +20,7 @@ from egoinstructor.web.gradio_guard import check_files
 if TYPE_CHECKING:
     import gradio as gr
 
-    from egoinstructor.web.results import Found
+    from egoinstructor.web.results import FoundClip
     from egoinstructor.web.service import Service
     from egoinstructor.web.uploads import Upload
 
@@ -153,7 +153,7 @@ def confidence(probability: float | None) -> str:
     return f"{words} ({probability:.0%})"
 
 
-def clock(seconds: float) -> str:
+def format_time(seconds: float) -> str:
     """Minutes and seconds, as players show them."""
     tenths = round(seconds * 10)
     return f"{tenths // 600}:{tenths // 10 % 60:02}.{tenths % 10}"
@@ -176,11 +176,11 @@ def upload_player(
     return f'<figure class="player">{player}<figcaption>{facts}</figcaption></figure>'
 
 
-def found_card(found: Found, number: int) -> str:
+def found_card(found: FoundClip, number: int) -> str:
     """A clip of the library: its video, what is said in it, how near it is."""
     score = "" if found.score is None else f"score {found.score:.2f}, "
     said = found.narration or "(nothing is said)"
-    span = "" if found.end is None else f", {clock(found.start or 0)}–{clock(found.end)}"
+    span = "" if found.end is None else f", {format_time(found.start or 0)}–{format_time(found.end)}"
     player = (
         _video(f"v1/clips/{found.id}/video{_fragment(found.start, found.end)}", f"How-to clip {number}: {said}")
         if found.playable
@@ -200,7 +200,7 @@ def own_card(upload_id: str, narration: str) -> str:
     )
 
 
-def clip_list(found: Sequence[Found], nothing: str) -> str:
+def clip_list(found: Sequence[FoundClip], nothing: str) -> str:
     """Clips that a search found, as a list."""
     if not found:
         return note(nothing)

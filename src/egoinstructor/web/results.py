@@ -1,4 +1,4 @@
-"""What the service is given beside videos, and what it answers: plain records, for the page and the API alike."""
+"""Plain records of the service's inputs and answers, shared by the page and the API."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_NARRATIONS = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundClip:
     """A how-to clip: a hit of a search, or a reference of a caption.
 
     Args:
@@ -73,7 +73,7 @@ class CaptionResult:
     caption: str
     score: float | None
     confidence: float | None
-    references: tuple[Found, ...]
+    references: tuple[FoundClip, ...]
     seconds: float
 
     def as_dict(self) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from egoinstructor.web.results import MAX_BEAMS, MAX_HITS, MAX_OWN, MAX_SHOTS, MAX_TEXT
 from egoinstructor.web.jobs import State
+from egoinstructor.web.results import MAX_BEAMS, MAX_HITS, MAX_OWN, MAX_SHOTS, MAX_TEXT
 
 Id = Annotated[str, Field(pattern="^[A-Za-z0-9_-]{1,64}$", description="As the server gave it.")]
 Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from egoinstructor.errors import InputError, require_extra
-from egoinstructor.web.middleware import Guard, SignedIn
 from egoinstructor.web.metrics import Metrics
+from egoinstructor.web.middleware import RequestMiddleware, SignedIn
 from egoinstructor.web.service import Service
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def build_app(
     token: str | None = None,
     page: bool = True,
     root_path: str = "",
-) -> Guard:
+) -> RequestMiddleware:
     """Page and API, guarded.
 
     Args:
@@ -75,7 +75,9 @@ def build_app(
                 return is_signed_in(cookies, secret)
 
         mount_page(app, service, root_path)
-    return Guard(app, service.limits, metrics, hosts=hosts, token=token, signed_in=signed_in, root_path=root_path)
+    return RequestMiddleware(
+        app, service.limits, metrics, hosts=hosts, token=token, signed_in=signed_in, root_path=root_path
+    )
 
 
 def check_open(host: str, token: str | None, insecure: bool) -> None:
@@ -146,7 +148,9 @@ def url_of(listening: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def serve(app: Guard, service: Service, listening: socket.socket, ready: Callable[[], None] = lambda: None) -> None:
+def serve(
+    app: RequestMiddleware, service: Service, listening: socket.socket, ready: Callable[[], None] = lambda: None
+) -> None:
     """Serve until SIGINT or SIGTERM; then take no more, finish what is at work, and remove all files.
 
     Args:
@@ -163,7 +167,7 @@ def serve(app: Guard, service: Service, listening: socket.socket, ready: Callabl
         listening.close()
 
 
-def make_server(app: Guard, service: Service, ready: Callable[[], None] = lambda: None) -> Server:
+def make_server(app: RequestMiddleware, service: Service, ready: Callable[[], None] = lambda: None) -> Server:
     """Uvicorn's server, for those who run it themselves; it closes the service when it stops."""
     require_extra("uvicorn", "web", "The server")
     from uvicorn import Config, Server

@@ -23,7 +23,14 @@ from egoinstructor.errors import InputError, VideoError
 from egoinstructor.narration.options import NarrationOptions
 from egoinstructor.records import Reference
 from egoinstructor.web import additions
+from egoinstructor.web.batcher import Batcher
+from egoinstructor.web.clips import ClipReader, Segment
+from egoinstructor.web.errors import Forbidden, NotFound
+from egoinstructor.web.jobs import Job, Jobs
 from egoinstructor.web.limiter import Admission
+from egoinstructor.web.limits import Limits
+from egoinstructor.web.model_work import Captioned, CaptionWork, ModelWork, WritingWork
+from egoinstructor.web.narrating import Narrator
 from egoinstructor.web.results import (
     MAX_BEAMS,
     MAX_HITS,
@@ -33,19 +40,12 @@ from egoinstructor.web.results import (
     OWN,
     AddReport,
     CaptionResult,
-    Found,
+    FoundClip,
     Narration,
     OwnReference,
     check_range,
     check_text,
 )
-from egoinstructor.web.batcher import Batcher
-from egoinstructor.web.clips import ClipReader, Segment
-from egoinstructor.web.errors import Forbidden, NotFound
-from egoinstructor.web.jobs import Job, Jobs
-from egoinstructor.web.limits import Limits
-from egoinstructor.web.model_work import Captioned, CaptionWork, ModelWork, WritingWork
-from egoinstructor.web.narrating import Narrator
 from egoinstructor.web.sandbox import Sandbox
 from egoinstructor.web.uploads import Upload, Uploads, clean_name
 
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from egoinstructor.library.library import ExoLibrary
     from egoinstructor.library.references import Retrieval
 
-__all__ = ["AddReport", "CaptionResult", "Found", "Job", "Narration", "NarrationOptions", "OwnReference", "Service"]
+__all__ = ["AddReport", "CaptionResult", "FoundClip", "Job", "Narration", "NarrationOptions", "OwnReference", "Service"]
 
 logger = logging.getLogger(__name__)
 
@@ -175,7 +175,7 @@ class Service:
 
     async def references(
         self, upload_id: str, *, start: float | None = None, end: float | None = None, shots: int = 4
-    ) -> list[Found]:
+    ) -> list[FoundClip]:
         """The how-to clips that a caption of this segment would read, most relevant first.
 
         Args:
@@ -261,7 +261,7 @@ class Service:
         end: float | None = None,
         k: int = 10,
         source: str | None = None,
-    ) -> list[Found]:
+    ) -> list[FoundClip]:
         """The library's clips that are nearest to a text, to a segment of an upload, or to both.
 
         Args:
@@ -439,7 +439,7 @@ class Service:
         brought = []
         for one, segment, (clip, _) in zip(own, segments[1:], others, strict=True):
             name = segment.upload.name
-            told = Found(one.upload, one.narration, None, one.start, one.end, OWN, name, playable=False)
+            told = FoundClip(one.upload, one.narration, None, one.start, one.end, OWN, name, playable=False)
             brought.append((told, Reference(clip.video, one.narration)))
         chosen = None if references is None else tuple(references)
         return CaptionWork(query, shots, num_beams, chosen, tuple(brought))

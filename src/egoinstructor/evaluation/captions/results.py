@@ -12,7 +12,7 @@ from egoinstructor.evaluation.captions.samples import Sample
 from egoinstructor.evaluation.captions.writer import Record
 from egoinstructor.evaluation.metrics.base import BLEU
 from egoinstructor.evaluation.score import score_set
-from egoinstructor.files import whole_file
+from egoinstructor.files import atomic_file
 
 MARKDOWN, LATEX = "row.md", "row.tex"
 COLUMNS = (*BLEU, "METEOR", "ROUGE-L", "CIDEr", "SPICE")
@@ -103,10 +103,10 @@ def write_rows(report: CaptionReport, folder: Path, name: str) -> None:
         rows.append([name, str(len(scores.ids)), texts, *values])
     note = left_out(report)
     lines = ["| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *map(_cells, rows))]
-    with whole_file(folder / MARKDOWN) as partial:
+    with atomic_file(folder / MARKDOWN) as partial:
         partial.write_text("\n".join(lines) + "\n" + (f"\n{note}\n" if note else ""), encoding="utf-8")
     latex = [" & ".join(map(_latex, cells)) + r" \\" for cells in (header, *rows)]
-    with whole_file(folder / LATEX) as partial:
+    with atomic_file(folder / LATEX) as partial:
         partial.write_text("\n".join([*([f"% {note}"] if note else []), *latex]) + "\n", encoding="utf-8")
 
 

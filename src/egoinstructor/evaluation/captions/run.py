@@ -25,10 +25,10 @@ from egoinstructor.errors import InputError
 from egoinstructor.evaluation.captions.conditions import Condition
 from egoinstructor.evaluation.captions.samples import Sample, digest
 from egoinstructor.evaluation.captions.writer import CaptionWriter, Record
-from egoinstructor.files import Journal, one_run, whole_file
+from egoinstructor.files import JsonlLog, atomic_file, exclusive
 from egoinstructor.library.references import Retrieval
 from egoinstructor.model.revision import weights_revision
-from egoinstructor.video.folder import Progress
+from egoinstructor.video.folder import ProgressCallback
 
 if TYPE_CHECKING:
     from egoinstructor.library.library import ExoLibrary
@@ -89,7 +89,7 @@ def begin(out: Path, settings: Facts) -> None:
     path = out / FOLDER / SETTINGS
     asked = json.loads(json.dumps(settings))
     if not path.exists():
-        with whole_file(path) as partial:
+        with atomic_file(path) as partial:
             partial.write_text(json.dumps(asked, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         return
     kept = fields.read_object(path)
@@ -111,7 +111,7 @@ def alone(out: Path) -> AbstractContextManager[None]:
     Raises:
         InputError: another run is there, or the folder can't be written.
     """
-    return one_run(out, out / FOLDER / LOCK)
+    return exclusive(out, out / FOLDER / LOCK)
 
 
 def forget_failures(out: Path) -> None:
@@ -124,7 +124,7 @@ def forget_failures(out: Path) -> None:
         lines = _entries(path)
         kept = [line for line in lines if all(record["caption"] is not None for record in line["records"])]
         if len(kept) < len(lines):
-            with whole_file(path) as partial:
+            with atomic_file(path) as partial:
                 partial.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept), "utf-8")
 
 
@@ -145,7 +145,7 @@ def work_share(
     *,
     rank: int = 0,
     processes: int = 1,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> None:
     """Caption this process's share of the batches that no process has captioned yet.
 
@@ -162,7 +162,7 @@ def work_share(
         InputError: the journal can't be read or written.
     """
     path = out / FOLDER / f"{rank}.jsonl"
-    journal = Journal(path)
+    journal = JsonlLog(path)
     done = finished(out)
     share = range(rank, batches(samples, batch_size), processes)
     ready = sum(number in done for number in share)
@@ -203,7 +203,7 @@ def await_all(
     samples: Sequence[Sample],
     batch_size: int,
     *,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> None:
     """Wait until every batch is finished.

@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from egoinstructor.engine.signals import deferred_interrupt
 from egoinstructor.errors import InputError
 from egoinstructor.evaluation.captions.run import alone, await_all, begin, forget_failures, work_share
 from egoinstructor.evaluation.captions.samples import Sample
 from egoinstructor.evaluation.captions.writer import CaptionWriter
-from egoinstructor.files import undisturbed
-from egoinstructor.video.folder import Progress
+from egoinstructor.video.folder import ProgressCallback
 
 Opened = tuple[CaptionWriter, dict[str, Any]]
 Opener = Callable[[int, int], Opened]
@@ -31,7 +31,7 @@ def caption_all(
     batch_size: int,
     *,
     workers: int = 1,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> None:
     """Caption what is not yet captioned or could not be read, in this process or in several others.
 
@@ -53,7 +53,7 @@ def caption_all(
             return
         try:
             with _pool(workers) as pool, _killed_unless_done():
-                with undisturbed():
+                with deferred_interrupt():
                     shares = [
                         pool.submit(_share, out, opener, samples, batch_size, rank, workers, None)
                         for rank in range(workers)
@@ -108,7 +108,7 @@ def _share(
     batch_size: int,
     rank: int,
     workers: int,
-    progress: Progress | None,
+    progress: ProgressCallback | None,
 ) -> None:
     writer, settings = opener(rank, workers)
     begin(out, settings)

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from egoinstructor.captioners.egoinstructor import Captioner
+from egoinstructor.data.actions import clean_narration
 from egoinstructor.errors import InputError
 from egoinstructor.evaluation.captions.conditions import Candidates, Condition, Listed
 from egoinstructor.evaluation.captions.samples import PooledClip, Sample, clip_of, reference_of
-from egoinstructor.library.roots import entry_path
 from egoinstructor.library.records import ClipEntry, Hit
 from egoinstructor.library.references import Retrieval, find_references
+from egoinstructor.library.roots import entry_path
 from egoinstructor.model.prompt import clean_instruction
 from egoinstructor.records import Caption, Clip, Dropped, Reference
-from egoinstructor.data.actions import clean_narration
 
 if TYPE_CHECKING:
     from egoinstructor.library.library import ExoLibrary

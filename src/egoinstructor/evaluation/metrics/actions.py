@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from egoinstructor.errors import InputError, MissingExtraError
-from egoinstructor.evaluation.metrics.captions import CaptionScores, check_pairs
-from egoinstructor.evaluation.metrics.base import NOUNS, Array, Metric, combine_of
 from egoinstructor.data.actions import MODEL, Tagger
 from egoinstructor.data.vocabulary import sentence_encoder
+from egoinstructor.errors import InputError, MissingExtraError
+from egoinstructor.evaluation.metrics.base import NOUNS, Array, Metric, combine_of
+from egoinstructor.evaluation.metrics.captions import CaptionScores, check_pairs
 
 if TYPE_CHECKING:
     from spacy.tokens import Doc
@@ -26,7 +26,7 @@ EMBEDDING = "embedding cosine"
 NARRATION_METRICS = (VERB, *NOUNS, EMBEDDING)
 TREATMENT = "narration"
 
-Words = tuple[str | None, frozenset[str]]
+VerbAndNouns = tuple[str | None, frozenset[str]]
 """A text's main verb, if it has one, and its nouns."""
 
 
@@ -78,7 +78,7 @@ def score_narrations(
     return CaptionScores(TREATMENT, False, ids, metrics, missing)
 
 
-def words_of(doc: Doc) -> Words:
+def words_of(doc: Doc) -> VerbAndNouns:
     """The main verb of a parsed text, with its particle ("pick up"), and its nouns, in dictionary form."""
     verbs = [word for word in doc if word.pos_ == "VERB"]
     main = next((word for word in verbs if word.dep_ == "ROOT"), verbs[0] if verbs else None)
@@ -89,15 +89,15 @@ def words_of(doc: Doc) -> Words:
     return " ".join([main.lemma_, *particles]).lower(), nouns
 
 
-def _verbs(pairs: Sequence[tuple[Words, Sequence[Words]]]) -> Metric:
-    def score(verb: str | None, truths: Sequence[Words]) -> float:
+def _verbs(pairs: Sequence[tuple[VerbAndNouns, Sequence[VerbAndNouns]]]) -> Metric:
+    def score(verb: str | None, truths: Sequence[VerbAndNouns]) -> float:
         right = {other for other, _ in truths} - {None}
         return float(verb in right) if right else np.nan
 
     return Metric.mean(VERB, np.array([score(verb, truths) for (verb, _), truths in pairs]))
 
 
-def _nouns(pairs: Sequence[tuple[Words, Sequence[Words]]]) -> list[Metric]:
+def _nouns(pairs: Sequence[tuple[VerbAndNouns, Sequence[VerbAndNouns]]]) -> list[Metric]:
     def counts(nouns: frozenset[str], truth: frozenset[str]) -> tuple[int, int, int]:
         return len(nouns & truth), len(nouns), len(truth)
 

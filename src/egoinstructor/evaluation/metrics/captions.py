@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from egoinstructor.errors import InputError, MissingExtraError, require_extra
+from egoinstructor.evaluation.metrics.base import BLEU, Array, Metric
 from egoinstructor.evaluation.metrics.cider import cider
 from egoinstructor.evaluation.metrics.java import JavaError
 from egoinstructor.evaluation.metrics.meteor import Meteor
-from egoinstructor.evaluation.metrics.base import BLEU, Array, Metric
 from egoinstructor.evaluation.metrics.spice import spice
 from egoinstructor.evaluation.metrics.text_treatment import Treatment, treat
 

@@ -18,9 +18,9 @@ ORDERS = 4
 SIGMA = 6.0
 """How far apart two lengths may be, in words, before the penalty bites."""
 
-Words = tuple[str, ...]
-Counts = Mapping[Words, int]
-Vector = tuple[list[dict[Words, float]], list[float], int]
+NGram = tuple[str, ...]
+Counts = Mapping[NGram, int]
+Vector = tuple[list[dict[NGram, float]], list[float], int]
 """Of a text: for 1- to 4-grams the tf-idf weights and their norm; the number of its 2-grams."""
 
 
@@ -49,8 +49,8 @@ def cider(captions: Sequence[str], references: Sequence[Sequence[str]], names: S
     return [Metric.mean(name, plain if name == "CIDEr-plain" else clipped) for name in names]
 
 
-def _vector(counts: Counts, rarity: Mapping[Words, float], unseen: float) -> Vector:
-    weights: list[dict[Words, float]] = [{} for _ in range(ORDERS)]
+def _vector(counts: Counts, rarity: Mapping[NGram, float], unseen: float) -> Vector:
+    weights: list[dict[NGram, float]] = [{} for _ in range(ORDERS)]
     pairs = 0
     for words, count in counts.items():
         weights[len(words) - 1][words] = count * rarity.get(words, unseen)

@@ -19,8 +19,8 @@ from typing import IO, Self
 
 import numpy as np
 
-from egoinstructor.evaluation.metrics.java import JavaError, complaint, find_java, packaged
 from egoinstructor.evaluation.metrics.base import Array, Metric, combine_meteor
+from egoinstructor.evaluation.metrics.java import JavaError, complaint, find_java, packaged
 
 STATISTICS = 23
 _JAR = "meteor/meteor-1.5.jar"

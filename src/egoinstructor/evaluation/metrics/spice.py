@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from egoinstructor.errors import MissingExtraError
-from egoinstructor.evaluation.metrics.java import JavaError, packaged, run_java
 from egoinstructor.evaluation.metrics.base import Metric
+from egoinstructor.evaluation.metrics.java import JavaError, packaged, run_java
 
 _JAR = "spice/spice-1.0.jar"
 _NEEDED = ("spice/lib/stanford-corenlp-3.6.0.jar", "spice/lib/stanford-corenlp-3.6.0-models.jar")

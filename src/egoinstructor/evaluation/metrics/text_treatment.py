@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, get_args
 
+from egoinstructor.data.actions import clean_narration
 from egoinstructor.errors import InputError
 from egoinstructor.evaluation.metrics.java import JavaError, packaged, run_java
-from egoinstructor.data.actions import clean_narration
 
 Treatment = Literal["nlgeval", "coco"]
 TREATMENTS: tuple[Treatment, ...] = get_args(Treatment)
