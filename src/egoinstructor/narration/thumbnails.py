@@ -106,7 +106,7 @@ def _frames(file: VideoFile, start: float) -> Iterator[tuple[float, VideoFrame]]
 
 
 def _packets(file: VideoFile, first: int) -> Iterator[Packet[VideoStream]]:
-    """From where frame `first` can be decoded, or the start, to the end or to where the file is cut off."""
+    """Packets from which frame `first` can be decoded, or from the start, up to the end or to where the file is cut off."""
     with suppress(av.error.InvalidDataError):
         if file.timeline.ordered and file.timeline.keyframes:
             packets = enter(file.video, file.timeline, first)

@@ -93,7 +93,7 @@ def to_rgb(frame: VideoFrame, name: str) -> np.ndarray:
 
 
 def is_hdr(frame: VideoFrame) -> bool:
-    """Whether a frame is of HDR: its transfer curve is PQ or HLG."""
+    """Check whether a frame is HDR: its transfer curve is PQ or HLG."""
     return frame.color_trc in _HDR
 
 

@@ -24,7 +24,7 @@ _Field = tuple[int, int]
 
 
 def demux(video: OpenVideo, *others: Stream) -> Iterator[Packet[VideoStream]]:
-    """The packets of a video from where it is, each with a whole picture; those of other streams among them."""
+    """Demux from the current position: packets with a whole picture each, and those of other streams among them."""
     container, stream = video
     packets = cast("Iterator[Packet[VideoStream]]", container.demux(stream, *others))
     fields = container.format.name in STREAMED and stream.codec_context.name == "h264"
@@ -53,9 +53,8 @@ def _joined(packets: Iterable[Packet[VideoStream]], stream: VideoStream) -> Iter
 
 
 def _join(first: Packet[VideoStream], second: Packet[VideoStream], stream: VideoStream) -> Packet[VideoStream]:
-    both = cast(
-        "Packet[VideoStream]", Packet(first.size + second.size)
-    )  # not of bytes: a decoder's thread can't free those
+    # Not made of Python's bytes: a decoder's thread would need the interpreter to free those, and can wait for ever.
+    both = cast("Packet[VideoStream]", Packet(first.size + second.size))
     both.update(bytes(first) + bytes(second))
     both.stream, both.time_base, both.pts, both.dts = stream, first.time_base, first.pts, first.dts
     both.is_keyframe, both.is_corrupt = first.is_keyframe, first.is_corrupt or second.is_corrupt
@@ -66,7 +65,7 @@ def _join(first: Packet[VideoStream], second: Packet[VideoStream], stream: Video
 
 
 class _Parser:
-    """Reads whether pictures are fields (ITU-T H.264, 7.3.2.1 and 7.3.3).
+    """Parser of slice headers, for which pictures are fields (ITU-T H.264, 7.3.2.1 and 7.3.3).
 
     Args:
         extradata: the stream's parameter sets, with start codes.
@@ -80,7 +79,7 @@ class _Parser:
                 self._read_parameters(unit)
 
     def field(self, packet: Packet[VideoStream]) -> _Field | None:
-        """Which field a picture is; None of a whole frame."""
+        """Read which field a picture is; None of a whole frame."""
         if not self._number_bits and not packet.is_keyframe:
             return None
         for kind, unit in _units(bytes(packet)):

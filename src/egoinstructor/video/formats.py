@@ -82,7 +82,7 @@ def explain(head: bytes, reason: str) -> str:
 
 
 def _is_text(head: bytes) -> bool:
-    """Whether all is printable UTF-8; its last character may be cut."""
+    """Check that all is printable UTF-8; its last character may be cut."""
     try:
         text = codecs.getincrementaldecoder("utf-8")().decode(head)
     except UnicodeDecodeError:

@@ -66,7 +66,7 @@ class StoredPictures:
 
     @property
     def reliable(self) -> bool:
-        """Whether each picture has a display time of its own, and decoding times rise."""
+        """True if each picture has a display time of its own, and decoding times rise."""
         return self._rising and len(set(self._pts)) == len(self._pts)
 
     def _look_for_loss(self, packet: Packet[VideoStream], dts: int) -> None:
@@ -112,7 +112,7 @@ class StoredPictures:
             yield packet
 
     def _find(self, sizes: Sequence[int], *, last: bool) -> int | None:
-        """Where pictures of those sizes are stored; None where that is nowhere, or in several places.
+        """Find pictures of those sizes in a row: the place of the first; None for no place or several.
 
         Args:
             sizes: bytes of each.
