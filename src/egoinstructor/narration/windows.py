@@ -20,7 +20,7 @@ SHORTEST, LONGEST = 0.5, 2.0
 """How long windows between changes are, as shares of the length that was asked for."""
 
 JUMP, JUMP_RATIO = 0.2, 3.0
-"""Scene cut: this share of a thumbnail's brightness histogram differs from the one before (a turning head changes it little),
+"""Scene cut: so much of a brightness histogram differs from the one before (a turning head changes it little),
 and this many times as much as on average since the last cut."""
 
 MOTION, MOTION_RATIO, MOTION_SECONDS = 0.02, 3.0, 1.0
