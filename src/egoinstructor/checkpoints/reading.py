@@ -24,10 +24,10 @@ from egoinstructor.errors import CheckpointError
 logger = logging.getLogger(__name__)
 
 WRAPPERS = ("model_state_dict", "state_dict", "model", "module")
-"""What training scripts put a state dict under, beside an epoch and an optimizer."""
+"""Keys under which training scripts save a state dict, beside an epoch and an optimizer."""
 
 PREFIXES = ("module.", "_orig_mod.")
-"""What DistributedDataParallel and torch.compile put before every name."""
+"""Prefixes that DistributedDataParallel and torch.compile add to every name."""
 
 _NOT_FILES = {
     b"version https://git-lfs": "is a Git LFS pointer, not the file itself. Run 'git lfs pull' in its repository",

@@ -39,7 +39,7 @@ class ConflictError(RuntimeError):
 
 
 def is_conflict(error: Exception) -> bool:
-    """Whether an error of Lance means that other writers were ahead, and nothing was written."""
+    """Check if an error of Lance is a commit conflict: other writers were ahead, and nothing was written."""
     said = str(error).lower()
     return any(sign in said for sign in _SIGNS)
 

@@ -43,7 +43,7 @@ _SCRIPTS = {
 """Beginnings of the Unicode names of a language's letters; Latin where it isn't listed."""
 
 _COMMON = {"gb18030": ("gb2312", 0xB0, 0xD7), "big5hkscs": ("big5", 0xA4, 0xC6)}
-"""Of Chinese encodings, the one whose first bytes in a range are the characters that most words are written with."""
+"""For each Chinese encoding: the base encoding, and the range of first bytes that its common characters have there."""
 
 _NAMES = {"cp1252": "Windows-1252", "cp1251": "Windows-1251", "cp1250": "Windows-1250"}
 _LONG, _SURE = 100, 50  # bytes beyond ASCII, and per cent of the detector's measure, that are believed
@@ -114,18 +114,18 @@ def _legacy(data: bytes, language: str) -> tuple[str, str] | None:
 
 
 def _are_common(letters: list[str], encoding: str, first: int, last: int) -> bool:
-    """Whether most Chinese characters are among the usual ones: bytes of another script decode to rare ones."""
+    """Check that most Chinese characters are common ones: bytes of another script decode to rare ones."""
     characters = [letter.encode(encoding, "ignore") for letter in letters if letter.isalpha()]
     return 10 * sum(code != b"" and first <= code[0] <= last for code in characters) >= 7 * len(characters)
 
 
 def _shouts(text: str) -> bool:
-    """Whether most letters are capitals."""
+    """Check if most letters are capitals."""
     return sum(map(str.isupper, text)) > sum(map(str.islower, text))
 
 
 def _fits(data: bytes, encoding: str, language: str) -> bool:
-    """Whether bytes decode to words in a language's own letters."""
+    """Check that bytes decode to words in a language's own letters."""
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError:

@@ -63,7 +63,7 @@ class PartOfLog:
         return self._records.get(place)
 
     def copies(self, digest: str) -> set[Place]:
-        """Where files with this content are or were, by the log and by `moved` and `found`."""
+        """Places of files with this content, by the log and by calls of `moved` and `found`."""
         self._read_copies({digest})
         with self._lock:
             return set(self._copies[digest])

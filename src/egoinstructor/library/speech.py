@@ -54,7 +54,7 @@ def _spoken_line(line: str) -> str:
 
 
 def _aside(match: re.Match[str]) -> str:
-    """What takes the place of words in round brackets or between asterisks: nothing, where they are a sound."""
+    """Replace words in round brackets or between asterisks: by a space where they are a sound, else by themselves."""
     said = match.group(1) if match.group(1) is not None else match.group(2)
     whole = not match.string[: match.start()].strip(" -–>") and not match.string[match.end() :].strip(" .!?")
     letters = [letter for letter in said if letter.isalpha()]

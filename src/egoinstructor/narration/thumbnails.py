@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from egoinstructor.errors import VideoError
 from egoinstructor.video.chunked import open_pieces
 from egoinstructor.video.container import rewind
-from egoinstructor.video.fields import demux
 from egoinstructor.video.file import VideoFile, open_file
+from egoinstructor.video.interlaced import demux
 from egoinstructor.video.reader import enter
 
 PER_SECOND = 8

@@ -46,7 +46,7 @@ class ChunkedVideo:
     stored_size: Size
 
     def info(self) -> VideoInfo:
-        """What the video is: the last piece's picture, the length of all."""
+        """Facts of the video: the last piece's picture, the length of all."""
         with open_file(self._piece(self.last)) as piece:
             last = piece.info()
         return replace(last, num_frames=self.total_frames, duration=float(self.total_frames / self.rate))

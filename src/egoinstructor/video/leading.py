@@ -20,7 +20,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from egoinstructor.video.container import OpenVideo, rewind
-from egoinstructor.video.fields import demux
+from egoinstructor.video.interlaced import demux
 
 
 def decode_all(video: OpenVideo, *, threads: bool = True) -> Iterator[VideoFrame]:

@@ -20,8 +20,8 @@ from av.video.stream import VideoStream
 from egoinstructor.errors import VideoError
 from egoinstructor.video.container import OpenVideo, rewind
 from egoinstructor.video.display import orientation, resize, to_rgb
-from egoinstructor.video.fields import demux
 from egoinstructor.video.h264 import is_reference, nal_length_size
+from egoinstructor.video.interlaced import demux
 from egoinstructor.video.leading import decode_all
 from egoinstructor.video.timeline import Timeline, from_packets
 

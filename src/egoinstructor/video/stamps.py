@@ -70,7 +70,7 @@ class StoredPictures:
         return self._rising and len(set(self._pts)) == len(self._pts)
 
     def _look_for_loss(self, packet: Packet[VideoStream], dts: int) -> None:
-        """Whether pictures are lost before this one, or a part of it. No decoder reports that for certain.
+        """Detect pictures lost before this one, or a lost part of it. No decoder reports that reliably.
 
         FFmpeg marks the picture in whose data it noticed the loss; what is missing may be the beginning of the next one.
         """

@@ -24,7 +24,7 @@ from av.video.stream import VideoStream
 
 from egoinstructor.errors import VideoError
 from egoinstructor.video.container import OpenVideo, rewind
-from egoinstructor.video.fields import demux
+from egoinstructor.video.interlaced import demux
 from egoinstructor.video.leading import undecodable
 from egoinstructor.video.sampling import END_SLACK
 from egoinstructor.video.stamps import STREAMED, StoredPictures
@@ -126,7 +126,7 @@ def read_timeline(video: OpenVideo, name: str) -> Timeline:
 
 
 def _from_index(video: OpenVideo) -> Timeline | None:
-    """The timeline of an mp4's header, where that is certain: constant rate, complete, no edits."""
+    """Read the timeline from an mp4's header, where that is certain: constant rate, complete, no edits."""
     container, stream = video
     entries = stream.index_entries
     if not container.format.name.startswith("mov") or len(entries) < 2 or len(entries) != stream.frames:
@@ -305,7 +305,7 @@ def _rate(times: Sequence[int], end: int, tick: Fraction, stated: Fraction | Non
 
 
 def _origin(container: InputContainer, first: int, tick: Fraction) -> Fraction:
-    """When the presentation starts, in ticks.
+    """The start of the presentation, in ticks.
 
     Args:
         container: the open file.
@@ -366,7 +366,7 @@ def _is_constant(pts: Sequence[int], frames_per_tick: Fraction) -> bool:
 
 
 def _declared_end(stream: VideoStream) -> Fraction:
-    """When the pictures end by the header, in seconds of the container's clock; 0 where it doesn't say."""
+    """The end of the pictures by the header, in seconds of the container's clock; 0 where it isn't given."""
     # What FFmpeg writes for each track of mkv and webm: its end, as 00:01:02.345000000.
     stated = stream.metadata.get("DURATION", "")
     try:

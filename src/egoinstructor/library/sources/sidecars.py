@@ -101,7 +101,7 @@ def owner(file: PurePath, videos: Mapping[str, Collection[Path]]) -> tuple[Colle
 
 
 def _read(file: PurePath, rest: str) -> Sidecar:
-    """What the parts of a name after the video's tell."""
+    """Parse the parts of a name after the video's."""
     language, flags, strange = "", set(), 0
     for part in re.split(r"[._]", rest.replace("_", "-", 0).strip("._")):
         word = part.lower()

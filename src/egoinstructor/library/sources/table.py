@@ -116,7 +116,7 @@ def _optional(record: dict[str, Any], key: str, where: str) -> str:
 
 
 def _delimiter(text: str) -> str:
-    """What stands between the columns' names: with which most of them are known."""
+    """The delimiter with which most of the header's column names are known."""
     first = text.partition("\n")[0]
 
     def known(delimiter: str) -> int:
