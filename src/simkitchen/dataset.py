@@ -14,6 +14,7 @@ from typing import Any
 import av
 
 from egoinstructor import fields
+from egoinstructor.engine import Died, Failed, each
 from egoinstructor.errors import InputError
 from egoinstructor.files import atomic_file, exclusive
 from simkitchen.encoding import write_clip
@@ -22,7 +23,6 @@ from simkitchen.metadata import clip_name, write_metadata
 from simkitchen.rendering import Settings, render_view
 from simkitchen.screen import set_up_rendering
 from simkitchen.splits import SPLITS, Split
-from simkitchen.workers import do_all
 
 FORMAT = 2
 """Counts what changes a clip of the same name, so that two kinds are never mixed."""
@@ -114,14 +114,16 @@ def simulate(
     with _exclusive(folder, {"format": FORMAT, "split": split, "seed": seed, **asdict(settings)}):
         jobs = [_Job(event, settings, folder) for event in wanted if any(_missing(event, folder))]
         found, failed, done = len(wanted) - len(jobs), list[str](), 0
-        with closing(do_all(_render, jobs, workers, preload=__name__)) as ended:
-            for job, whole in ended:
-                if whole:
-                    done += 1
+        with closing(each(_renderer, jobs, workers=workers)) as ended:
+            for end in ended:
+                if isinstance(end, Failed):
+                    raise end.error
+                if isinstance(end, Died):
+                    failed.append(end.job.event.id)
                 else:
-                    failed.append(job.event.id)
+                    done += 1
                 if progress is not None:
-                    progress(found + done + len(failed), len(wanted), job.event.id)
+                    progress(found + done + len(failed), len(wanted), end.job.event.id)
         lost = set(failed)
         write_metadata(folder, [event for event in wanted if event.id not in lost])
     return SimulationReport(folder, done, found, tuple(sorted(failed)))
@@ -138,8 +140,13 @@ def _path(event: Event, view: View, folder: Path) -> Path:
     return folder / f"{clip_name(event, view.camera)}.mp4"
 
 
+def _renderer(rank: int, workers: int) -> Callable[[_Job], None]:
+    """Renders events, in a worker process."""
+    return _render
+
+
 def _render(job: _Job) -> None:
-    """Make what is missing of an event; in a process of its own."""
+    """Make what is missing of an event."""
     av.logging.set_level(None)
     for view in _missing(job.event, job.folder):
         write_clip(_path(job.event, view, job.folder), render_view(job.event, view, job.settings))

@@ -17,6 +17,7 @@ from egoinstructor.cli import run as run_command
 from egoinstructor.cli import simulate as command
 from egoinstructor.data.metadata import read_metadata
 from egoinstructor.data.pairs import read_pairs
+from egoinstructor.engine import Died, Done
 from egoinstructor.errors import InputError
 from egoinstructor.library.sources.opening import open_source
 from egoinstructor.video.decode import load_video, read_frames
@@ -138,13 +139,13 @@ def painted(monkeypatch):
         shade = np.uint8(view.seed % 256)
         return np.full((settings.frames, settings.size, settings.size, 3), shade, np.uint8)
 
-    def here(work, jobs, workers, *, preload):
+    def here(make, jobs, *, workers):
+        work = make(0, workers)
         for job in jobs:
-            work(job)
-            yield job, True
+            yield Done(job, work(job))
 
     monkeypatch.setattr(dataset, "render_view", paint)
-    monkeypatch.setattr(dataset, "do_all", here)
+    monkeypatch.setattr(dataset, "each", here)
     monkeypatch.setattr(dataset, "set_up_rendering", lambda: None)
     return made
 
@@ -189,13 +190,12 @@ def test_other_settings_are_not_mixed_in(painted, tmp_path, seed, settings):
 
 
 def test_events_that_fail_are_named_and_left_out(painted, tmp_path, monkeypatch):
-    def third_dies(work, jobs, workers, *, preload):
+    def third_dies(make, jobs, *, workers):
+        work = make(0, workers)
         for i, job in enumerate(jobs):
-            if i != 2:
-                work(job)
-            yield job, i != 2
+            yield Died(job, -9) if i == 2 else Done(job, work(job))
 
-    monkeypatch.setattr(dataset, "do_all", third_dies)
+    monkeypatch.setattr(dataset, "each", third_dies)
     report = dataset.simulate(tmp_path, "validation", 4, settings=SMALL)
     assert not report.ok
     assert report.as_dict() == {
@@ -215,12 +215,12 @@ def test_what_makes_no_sense_is_refused(tmp_path, values):
 
 
 def test_one_run_at_a_time(painted, tmp_path, monkeypatch):
-    def meanwhile(work, jobs, workers, *, preload):
+    def meanwhile(make, jobs, *, workers):
         with pytest.raises(InputError, match="another run"):
             dataset.simulate(tmp_path, "train", 1, settings=SMALL)
         yield from ()
 
-    monkeypatch.setattr(dataset, "do_all", meanwhile)
+    monkeypatch.setattr(dataset, "each", meanwhile)
     dataset.simulate(tmp_path, "train", 1, settings=SMALL)
 
 

@@ -11,13 +11,11 @@ import signal
 import subprocess
 import sys
 import time
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
 
 from egoinstructor.data.prepare import chunk_folder, resize_folder
-from egoinstructor.data.workers import Crash, run_each
 from egoinstructor.errors import InputError
 from egoinstructor.video.decode import read_frames
 
@@ -175,18 +173,6 @@ def test_the_reader_finds_each_frame_of_the_pieces(tmp_path, videos):
     assert frames.timestamps == pytest.approx([n / 30 for n in wanted], abs=1e-3)
 
 
-def crash(job):
-    if job == 3:
-        os.kill(os.getpid(), signal.SIGSEGV)
-    return job * job
-
-
-def test_a_crash_costs_one_job(monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parents[2])  # where a worker finds `crash`
-    results = dict(run_each(crash, range(6), workers=2))
-    assert results == {0: 0, 1: 1, 2: 4, 3: Crash(-signal.SIGSEGV), 4: 16, 5: 25}
-
-
 def start(command: str, source: Path, out: Path) -> subprocess.Popen[str]:
     script = out.parent / "run.py"
     script.write_text(RUN)
@@ -209,36 +195,6 @@ def test_two_runs_do_not_share_a_folder(source, tmp_path, videos):
         chunk_folder(source, out, workers=1)
     first.kill()
     first.communicate()
-
-
-def test_ctrl_c_while_a_worker_starts_stops_that_one_too(monkeypatch):
-    """It comes when the process runs and is not yet noted."""
-    started = []
-    start_it = ForkServerProcess.start
-
-    def start(process):
-        start_it(process)
-        started.append(process)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(ForkServerProcess, "start", start)
-    with pytest.raises(KeyboardInterrupt):
-        next(run_each(time.sleep, [60], workers=1))
-    assert [process.exitcode for process in started] == [-signal.SIGKILL]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-def blocked(job):
-    return [number.name for number in signal.pthread_sigmask(signal.SIG_BLOCK, [])]
-
-
-def test_ctrl_c_does_not_reach_workers():
-    """Each would print where it was, while it is being set up too."""
-    code = "from test_prepare import blocked; from egoinstructor.data.workers import run_each\n"
-    code += "print(list(run_each(blocked, [1], 1)))"
-    here = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-    told = subprocess.run([sys.executable, "-c", code], env=here, capture_output=True, text=True, check=True)
-    assert told.stdout == "[(1, ['SIGINT'])]\n"
 
 
 @pytest.mark.slow  # processes of its own

@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from typing import Any
 import av
 
 from egoinstructor.data.transcode import Chunk, Operation, Resize
-from egoinstructor.data.workers import Crash, run_each
+from egoinstructor.engine import ATTEMPTS, Died, Failed, each
 from egoinstructor.errors import InputError
 from egoinstructor.files import JsonlLog, exclusive
 from egoinstructor.video.folder import ProgressCallback, find_videos
@@ -153,10 +153,15 @@ def _prepare(
         todo = [job for job in jobs if not manifest.finished(job, out)]
         skipped, total = len(jobs) - len(todo), len(jobs) + len(failures)
         made: Counter[str] = Counter()
-        with closing(run_each(_work, todo, workers)) as outcomes:
-            for job, outcome in outcomes:
-                if isinstance(outcome, Crash):
-                    outcome = _Outcome(reason=f"its process ended with exit code {outcome.exit_code}")
+        with closing(each(_worker, todo, workers=workers)) as ended:
+            for end in ended:
+                job = end.job
+                if isinstance(end, Failed):
+                    raise end.error
+                if isinstance(end, Died):
+                    outcome = _Outcome(reason=f"its process ended with exit code {end.exit_code}, {ATTEMPTS} times")
+                else:
+                    outcome = end.result
                 if outcome.how is not None:
                     outcome = _publish(job, out, manifest, outcome)
                 if outcome.disk_full:
@@ -223,9 +228,15 @@ def _jobs(operation: Operation, source: Path, out: Path, partial: Path) -> tuple
     return jobs, failures
 
 
+def _worker(rank: int, workers: int) -> Callable[[_Job], _Outcome]:
+    """Makes one video at a time, in a worker process."""
+    av.logging.set_level(None)  # a broken file is reported once, in the report
+    return _work
+
+
 def _work(job: _Job) -> _Outcome:
-    """Do one video; in a process of its own."""
-    av.logging.set_level(None)  # a broken file is told once, in the report
+    """Make one video."""
+    _remove(job.partial)  # of a process that died
     try:
         return _Outcome(how=job.operation.write(job.source, job.partial))
     except (InputError, OSError, av.FFmpegError) as error:
