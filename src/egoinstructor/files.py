@@ -26,7 +26,7 @@ class JsonlLog:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self.lines: list[dict[str, Any]] = list(read_log(path))
 
     def add(self, *lines: dict[str, Any]) -> None:
@@ -35,7 +35,7 @@ class JsonlLog:
         Raises:
             OSError: they can't be written.
         """
-        append_log(self._path, *lines)
+        append_log(self.path, *lines)
         self.lines.extend(lines)
 
 

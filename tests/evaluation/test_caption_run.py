@@ -8,19 +8,16 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from egoinstructor import Captioner, Clip, Reference
 from egoinstructor.cli import INTERRUPTED, USAGE_ERROR, main
+from egoinstructor.engine import Died, Done
 from egoinstructor.errors import InputError, VideoError
-from egoinstructor.evaluation.captions import conditions, workers
+from egoinstructor.evaluation.captions import conditions
 from egoinstructor.evaluation.captions.conditions import Condition, Oracle, Random, candidates_for
 from egoinstructor.evaluation.captions.run import (
     FOLDER,
@@ -187,13 +184,20 @@ def test_a_full_disk_is_no_bug(samples, tmp_path, monkeypatch):
         work_share(tmp_path, CaptionWriter(Condition(shots=2), samples, Echo()), samples, 2)
 
 
-def test_a_killed_worker_is_told_of(samples, tmp_path, monkeypatch):
-    dead = Future()
-    dead.set_exception(BrokenProcessPool())
-    pool = SimpleNamespace(submit=lambda *_: dead)
-    monkeypatch.setattr(workers, "_pool", lambda workers: nullcontext(pool))
-    with pytest.raises(InputError, match="one of 2 workers was killed.*fewer --workers"):
-        caption_all(tmp_path, None, samples, 2, workers=2)
+def test_a_batch_that_workers_die_of_is_named(samples, tmp_path, monkeypatch):
+    def deadly(make, jobs, *, workers):
+        first, second, *_ = jobs
+        yield Done(first, make(0, workers)(first))
+        yield Died(second, -9)
+
+    monkeypatch.setattr("egoinstructor.evaluation.captions.workers.each", deadly)
+
+    def opener(rank, workers):
+        return CaptionWriter(Condition(shots=2), samples, Echo()), {"a": 1}
+
+    with pytest.raises(InputError, match="batch 1 ended one of 2 workers 3 times.*fewer --workers"):
+        caption_all(tmp_path, opener, samples, 2, workers=2)
+    assert list(finished(tmp_path)) == [0], "what was captioned is kept"
 
 
 def test_other_settings_in_the_same_folder_are_refused(tmp_path):

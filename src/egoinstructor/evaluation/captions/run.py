@@ -161,23 +161,44 @@ def work_share(
     Raises:
         InputError: the journal can't be read or written.
     """
-    path = out / FOLDER / f"{rank}.jsonl"
-    journal = JsonlLog(path)
-    done = finished(out)
+    journal, done = journal_of(out, rank), finished(out)
     share = range(rank, batches(samples, batch_size), processes)
     ready = sum(number in done for number in share)
     for number in share:
         if number not in done:
             records = writer.write(samples[number * batch_size : (number + 1) * batch_size])
-            try:
-                journal.add({"batch": number, "records": records})
-            except OSError as error:
-                raise InputError(
-                    f"{path} can't be written: {error}. Make room, and run the same command again to go on."
-                ) from error
+            add_batch(journal, number, records)
             ready += 1
         if progress is not None:
             progress(min(ready * batch_size * processes, len(samples)), len(samples), "captioning")
+
+
+def journal_of(out: Path, rank: int = 0) -> JsonlLog:
+    """The journal of a process, of which a last line that a kill cut off is removed.
+
+    Raises:
+        InputError: it can't be read.
+    """
+    return JsonlLog(out / FOLDER / f"{rank}.jsonl")
+
+
+def add_batch(journal: JsonlLog, number: int, records: Sequence[Record]) -> None:
+    """Write a finished batch down; when this returns it is on disk.
+
+    Args:
+        journal: of the process that writes.
+        number: of the batch.
+        records: of its samples, in order.
+
+    Raises:
+        InputError: it can't be written.
+    """
+    try:
+        journal.add({"batch": number, "records": list(records)})
+    except OSError as error:
+        raise InputError(
+            f"{journal.path} can't be written: {error}. Make room, and run the same command again to go on."
+        ) from error
 
 
 def batches(samples: Sequence[Sample], batch_size: int) -> int:

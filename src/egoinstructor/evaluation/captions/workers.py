@@ -1,27 +1,35 @@
-"""Several processes on one machine, each with its own model and its own share of the batches."""
+"""Caption a split in worker processes on one machine, each with its own model; this process alone writes."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from egoinstructor.engine.signals import deferred_interrupt
+from egoinstructor.engine import ATTEMPTS, Died, Failed, each
 from egoinstructor.errors import InputError
-from egoinstructor.evaluation.captions.run import alone, await_all, begin, forget_failures, work_share
+from egoinstructor.evaluation.captions.run import (
+    add_batch,
+    alone,
+    batches,
+    begin,
+    finished,
+    forget_failures,
+    journal_of,
+    work_share,
+)
 from egoinstructor.evaluation.captions.samples import Sample
-from egoinstructor.evaluation.captions.writer import CaptionWriter
+from egoinstructor.evaluation.captions.writer import CaptionWriter, Record
 from egoinstructor.video.folder import ProgressCallback
 
 Opened = tuple[CaptionWriter, dict[str, Any]]
 Opener = Callable[[int, int], Opened]
-"""Opens what captions with, and says what it is made with, for `begin`; given a process's rank and how many there are."""
+"""Opens a caption writer, and says what it is made with, for `begin`; given a process's rank and how many there are."""
+
+_Batch = tuple[int, Sequence[Sample]]
+"""Number and samples."""
 
 
 def caption_all(
@@ -44,28 +52,51 @@ def caption_all(
         progress: called after each batch.
 
     Raises:
-        InputError: as `begin` and `alone`, what a worker met, or one that was killed. What was finished before is kept.
+        InputError: as `begin` and `alone`, what a worker met, or a batch that workers died of. What was finished before is
+            kept.
     """
     with alone(out):
         forget_failures(out)
         if workers == 1:
-            _share(out, opener, samples, batch_size, 0, 1, progress)
+            writer, settings = opener(0, 1)
+            begin(out, settings)
+            work_share(out, writer, samples, batch_size, progress=progress)
             return
-        try:
-            with _pool(workers) as pool, _killed_unless_done():
-                with deferred_interrupt():
-                    shares = [
-                        pool.submit(_share, out, opener, samples, batch_size, rank, workers, None)
-                        for rank in range(workers)
-                    ]
-                await_all(out, samples, batch_size, progress=progress, check=lambda: _raise_failures(shares))
-                for share in shares:
-                    share.result()
-        except BrokenProcessPool as error:
-            raise InputError(
-                f"one of {workers} workers was killed, perhaps for want of memory. What was captioned is kept in {out}; run "
-                "the same command again, with fewer --workers."
-            ) from error
+        journal, done = journal_of(out), finished(out)
+        total = batches(samples, batch_size)
+        left = [
+            (number, samples[number * batch_size : (number + 1) * batch_size])
+            for number in range(total)
+            if number not in done
+        ]
+        ready = total - len(left)
+        with closing(each(_Maker(out, opener), left, workers=workers)) as outcomes:
+            for outcome in outcomes:
+                if isinstance(outcome, Failed):
+                    raise outcome.error
+                if isinstance(outcome, Died):
+                    raise InputError(
+                        f"batch {outcome.job[0]} ended one of {workers} workers {ATTEMPTS} times (exit code "
+                        f"{outcome.exit_code}), perhaps for want of memory. What was captioned is kept in {out}; run the "
+                        "same command again, with fewer --workers."
+                    )
+                add_batch(journal, outcome.job[0], outcome.result)
+                ready += 1
+                if progress is not None:
+                    progress(min(ready * batch_size, len(samples)), len(samples), "captioning")
+
+
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    """Opens what captions, in a worker process, once it is sure that the run has its settings."""
+
+    out: Path
+    opener: Opener
+
+    def __call__(self, rank: int, workers: int) -> Callable[[_Batch], list[Record]]:
+        writer, settings = self.opener(rank, workers)
+        begin(self.out, settings)
+        return lambda batch: writer.write(batch[1])
 
 
 def share_machine(device: str | None, rank: int, workers: int) -> str | None:
@@ -83,51 +114,3 @@ def share_machine(device: str | None, rank: int, workers: int) -> str | None:
         if device is None and (count := torch.cuda.device_count()) > 1:
             return f"cuda:{rank % count}"
     return device
-
-
-def _pool(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_die_with_parent)
-
-
-@contextmanager
-def _killed_unless_done() -> Iterator[None]:
-    """Processes that are started in the block end at once where it fails or is interrupted, not with their shares."""
-    others = set(multiprocessing.active_children())
-    try:
-        yield
-    except BaseException:
-        for worker in set(multiprocessing.active_children()) - others:
-            worker.kill()
-        raise
-
-
-def _share(
-    out: Path,
-    opener: Opener,
-    samples: Sequence[Sample],
-    batch_size: int,
-    rank: int,
-    workers: int,
-    progress: ProgressCallback | None,
-) -> None:
-    writer, settings = opener(rank, workers)
-    begin(out, settings)
-    work_share(out, writer, samples, batch_size, rank=rank, processes=workers, progress=progress)
-
-
-def _raise_failures(shares: Sequence[Future[None]]) -> None:
-    for share in shares:
-        if share.done():
-            share.result()
-
-
-def _die_with_parent() -> None:
-    """A worker must not go on writing when the run is killed and started again."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
