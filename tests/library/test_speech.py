@@ -127,6 +127,8 @@ def test_no_source_gives_clips_of_sounds(tmp_path):
         (["a.json"], None, "a.json"),
         (["a.srt", "a.json", "a.tsv"], None, "a.srt"),
         (["a.tsv", "a.info.json"], None, "a.tsv"),
+        (["a.info.json", "a.en.vtt"], None, "a.en.vtt"),
+        (["a.info.json", "a.a.en.vtt"], None, "a.a.en.vtt"),
         (["a_2.srt", "ab.srt", "a-b.srt"], None, None),
     ],
 )
@@ -143,6 +145,9 @@ def test_words_are_found_as_tools_name_them(tmp_path, names, language, read_one)
             path.write_text(f"1\n00:00:01,000 --> 00:00:03,000\n{name}\n")
     ((video,), findings) = read(open_source(tmp_path, language=language))
     assert [row.narration for row in video.rows] == ([read_one] if read_one else [])
+    unread = [finding.reason for finding in findings if "further files of words" in finding.reason]
+    assert unread == ([f"{len(names) - 1} further files of words are not read, as one is read for each video: "
+                       + ", ".join(sorted(set(names) - {read_one}))] if read_one and len(names) > 1 else [])  # fmt: skip
     if not read_one:
         assert [f.video for f in findings] == [*sorted(names), tmp_path.name]
 

@@ -11,7 +11,7 @@ from egoinstructor.errors import InputError
 from egoinstructor.library.merging import Merging
 from egoinstructor.library.sources.paths import Names
 from egoinstructor.library.sources.rows import Finding, Row, SourceVideo
-from egoinstructor.library.sources.sidecars import SUFFIXES, UNREAD, Sidecar, choose_sidecar, owner
+from egoinstructor.library.sources.sidecars import SUFFIXES, UNREAD, Sidecar, owner, ranked
 from egoinstructor.library.subtitles import SUBTITLE_SUFFIXES, Subtitles, read_subtitles
 from egoinstructor.library.transcripts import read_transcript
 from egoinstructor.video.folder import VIDEO_SUFFIXES, find_videos, video_format
@@ -59,6 +59,7 @@ class FolderSource:
         self._window = window
         self._allow_outside = allow_outside
         self._videos = find_videos(root)
+        self._unread: list[str] = []  # files of words of videos that have others
 
     def __len__(self) -> int:
         """Number of videos."""
@@ -71,6 +72,7 @@ class FolderSource:
         sidecars, others = self._sidecars()
         yield from others
         silent = total = 0
+        self._unread.clear()
         for video in self._videos:
             if video in previews:
                 reason = f"a preview of {previews[video].name}, which is read; left out"
@@ -84,6 +86,10 @@ class FolderSource:
                 continue
             total, silent = total + 1, silent + (not rows)
             yield SourceVideo(self.name, path, rows, self._merging, self._window, notes)
+        if self._unread:
+            named = ", ".join(self._unread[:3]) + (", …" if len(self._unread) > 3 else "")
+            reason = f"{len(self._unread)} further files of words are not read, as one is read for each video: {named}"
+            yield Finding("note", self.name, "", reason)
         if silent:
             reason = f"{silent} of {total} videos go in without words, in clips of {self._window:g} s"
             yield Finding("note", self.name, "", reason)
@@ -124,15 +130,20 @@ class FolderSource:
         Raises:
             InputError: subtitles that can't be read, or may not be.
         """
-        chosen = choose_sidecar(sidecars, self._language)
-        if chosen is None:
+        candidates = ranked(sidecars, self._language)
+        if sidecars and not candidates:
             tongues = ", ".join(sorted({sidecar.language for sidecar in sidecars}))
             reason = f"no narration in {self._language!r}, only in {tongues}; it goes in without words"
-            return (), (Finding("note", video, "", reason),) if sidecars else ()
-        names.refuse_link_out(self.root / chosen.path, f"subtitles {chosen.path.as_posix()!r}")
-        subtitles = self._read(chosen)
-        if subtitles is None:
-            return (), (Finding("note", str(chosen.path), "", "no transcript of speech; not read"),)
+            return (), (Finding("note", video, "", reason),)
+        for chosen in candidates:
+            names.refuse_link_out(self.root / chosen.path, f"subtitles {chosen.path.as_posix()!r}")
+            if (subtitles := self._read(chosen)) is not None:
+                self._unread += [str(sidecar.path) for sidecar in sidecars if sidecar is not chosen]
+                break
+        else:
+            return (), tuple(
+                Finding("note", str(other.path), "", "no transcript of speech; not read") for other in candidates
+            )
         lost = tuple(Finding("row", str(chosen.path), "", reason) for reason in subtitles.lost)
         notes = tuple(Finding("note", str(chosen.path), "", note) for note in subtitles.notes)
         rows = tuple(

@@ -119,10 +119,10 @@ def _read(file: PurePath, rest: str) -> Sidecar:
     return Sidecar(Path(file), language, bool(flags & {"forced", "foreign"}), described, strange)
 
 
-def choose_sidecar(sidecars: Collection[Sidecar], language: str | None) -> Sidecar | None:
-    """The file to read: in the language asked for (`en` is `en-US` too), or of none that the name tells.
+def ranked(sidecars: Collection[Sidecar], language: str | None) -> list[Sidecar]:
+    """The files to read, the best first: in the language asked for (`en` is `en-US` too), or of none that the name tells.
 
-    Without a language: one whose name tells none, then English, then the first by name. Complete ones go before forced
+    Without a language: those whose name tells none, then English, then the others by name. Complete ones go before forced
     ones, plain ones before those for the deaf, `.srt` before `.vtt`, `.json` and `.tsv`.
     """
     wanted = (language or "en").replace("_", "-").lower()
@@ -134,10 +134,10 @@ def choose_sidecar(sidecars: Collection[Sidecar], language: str | None) -> Sidec
             return 0
         return 1 if sidecar.language.startswith(f"{wanted}-") else 3 if sidecar.language else 2
 
-    def rank(sidecar: Sidecar) -> tuple[bool, int, str, int, bool, int, str]:
-        suffix = SUFFIXES.index(sidecar.path.suffix.lower())
-        tongue = sidecar.language
-        return sidecar.forced, fit(sidecar), tongue, sidecar.strange, sidecar.described, suffix, str(sidecar.path)
+    def rank(sidecar: Sidecar) -> tuple[bool, bool, int, str, int, bool, int, str]:
+        suffix, tongue = SUFFIXES.index(sidecar.path.suffix.lower()), sidecar.language
+        # What isn't named as words of the video, such as yt-dlp's a.info.json, comes last.
+        strange, order = bool(sidecar.strange), sidecar.strange
+        return sidecar.forced, strange, fit(sidecar), tongue, order, sidecar.described, suffix, str(sidecar.path)
 
-    fitting = [sidecar for sidecar in sidecars if language is None or fit(sidecar) < 3]
-    return min(fitting, key=rank, default=None)
+    return sorted((sidecar for sidecar in sidecars if language is None or fit(sidecar) < 3), key=rank)
