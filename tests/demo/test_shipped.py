@@ -155,12 +155,14 @@ def done(*command, cwd, **environment):
 
 
 @pytest.mark.slow
-def test_the_wheel_holds_the_package_and_nothing_else(wheel):
-    package = REPOSITORY / "src/egoinstructor"
-    files = {path.relative_to(package.parent).as_posix(): path for path in package.rglob("*") if path.is_file()}
+def test_the_wheel_holds_the_two_packages_and_nothing_else(wheel):
+    sources = REPOSITORY / "src"
+    packages = (sources / "egoinstructor", sources / "simkitchen")
+    paths = (path for package in packages for path in package.rglob("*") if path.is_file())
+    files = {path.relative_to(sources).as_posix(): path for path in paths}
     shipped = {name: path for name, path in files.items() if "__pycache__" not in path.parts}
     assert {"egoinstructor/assets/nano/model.safetensors", "egoinstructor/assets/demo/clips.json"} < shipped.keys()
-    assert {"egoinstructor/demo/page.html", "egoinstructor/py.typed"} < shipped.keys()
+    assert {"egoinstructor/demo/page.html", "egoinstructor/py.typed", "simkitchen/play.py"} < shipped.keys()
     with zipfile.ZipFile(wheel) as archive:
         held = {name: archive.read(name) for name in archive.namelist()}
     metadata = {name for name in held if name.partition("/")[0].endswith(".dist-info")}
